@@ -1,0 +1,74 @@
+"""What a run is to measure, and how the runner tells of its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aieng_bench.define import Benchmark, Case, Contender
+from aieng_bench.record import Record
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One case with all its contenders: the unit of scheduling, resume and retry (a cell run alone later would be unpaired)."""
+
+    benchmark: Benchmark
+    case: Case
+    contenders: tuple[Contender, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. ``launches`` processes per contender; within each, ``rounds`` interleaved rounds over the live workers."""
+
+    units: tuple[Unit, ...]
+    quick: bool
+    launches: int
+    rounds: int
+    unit_budget_s: float
+    """Time a unit may take before its rounds are cut (never under 10 rounds over all launches)."""
+    timeout_s: float = 600.0
+    """Time one message to a worker may take before its process group is killed and the cell is TIMEOUT."""
+
+
+def make_plan(
+    benchmarks: Sequence[Benchmark],
+    *,
+    device: str,
+    quick: bool = False,
+    dtypes: Sequence[str] = (),
+    contenders: Sequence[str] = (),
+) -> Plan:
+    """Cells to run: every case of ``device`` whose dtype is asked for. Asking for contenders always keeps the baseline.
+
+    Raises LookupError, naming the argument, if ``contenders`` or ``dtypes`` leaves nothing.
+    """
+    known = {name for b in benchmarks for name in b.contenders}
+    if unknown := [c for c in contenders if c not in known]:
+        raise LookupError(f"no contender named {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    units = []
+    for benchmark in benchmarks:
+        chosen = tuple(c for c in benchmark.contenders.values() if not contenders or c.name in contenders or c.name == benchmark.baseline)
+        for case in benchmark.cases(device, quick):
+            if not dtypes or case.get("dtype", dtypes[0]) in dtypes:
+                units.append(Unit(benchmark, case, chosen))
+    if not units:
+        raise LookupError(f"nothing to run on device {device!r}" + (f" with dtype {', '.join(dtypes)}" if dtypes else ""))
+    if quick:
+        return Plan(tuple(units), quick, launches=2, rounds=6, unit_budget_s=10.0)
+    return Plan(tuple(units), quick, launches=5, rounds=10, unit_budget_s=60.0)
+
+
+class Progress(Protocol):
+    """What the runner tells whoever watches; the command line shows it as bars or plain lines."""
+
+    def started(self, units: int) -> None: ...
+    def unit_started(self, unit: Unit) -> None: ...
+    def step(self, unit: Unit, what: str, done: float) -> None:
+        """``what`` is under way (``checking``, ``launch 1 of 2``); ``done`` is the part of the unit behind us, 0..1."""
+
+    def unit_finished(self, unit: Unit, records: Sequence[Record]) -> None: ...
+    def note(self, text: str) -> None:
+        """Something a person should know: a worker that crashed, a device set aside."""

@@ -1,0 +1,77 @@
+"""Which benchmarks exist: found through the entry-point group ``aieng_bench.suites``, one package per suite, one file per benchmark.
+
+A suite is a package; every module in it (not sub-package) whose name does not start with an underscore and that has a module-level
+``benchmark`` is one. Another distribution adds its suite the same way, with nothing registered here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import importlib
+import pkgutil
+from functools import cache
+from importlib.metadata import entry_points
+
+from aieng_bench.define import Benchmark
+
+GROUP = "aieng_bench.suites"
+
+
+class NoMatch(LookupError):
+    """No benchmark matches; ``nearest`` holds the most similar names."""
+
+    def __init__(self, pattern: str, nearest: list[str]) -> None:
+        self.pattern, self.nearest = pattern, nearest
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
+        super().__init__(f"no benchmark matches {pattern!r}{hint}")
+
+
+@cache
+def benchmarks() -> dict[str, Benchmark]:
+    """All benchmarks by name, sorted; a name declared twice is an error that names both suites."""
+    found: dict[str, Benchmark] = {}
+    for suite in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+        package = importlib.import_module(suite.value)
+        for module in pkgutil.iter_modules(package.__path__):
+            if module.ispkg or module.name.startswith("_"):
+                continue
+            benchmark = getattr(importlib.import_module(f"{suite.value}.{module.name}"), "benchmark", None)
+            if not isinstance(benchmark, Benchmark):
+                continue
+            if benchmark.name in found:
+                raise ValueError(f"benchmark {benchmark.name!r} is declared in {found[benchmark.name].suite} and in {suite.name}")
+            if benchmark.baseline not in benchmark.contenders:
+                raise ValueError(f"{benchmark.name}: its baseline {benchmark.baseline!r} is not one of its contenders")
+            benchmark.suite = suite.name
+            found[benchmark.name] = benchmark
+    return dict(sorted(found.items()))
+
+
+def find(*patterns: str) -> list[Benchmark]:
+    """Benchmarks whose name, or suite, matches any shell-style pattern (a bare group such as ``attention`` means ``attention*``).
+
+    Raises NoMatch for the first pattern that matches nothing.
+    """
+    known = benchmarks()
+    chosen: dict[str, Benchmark] = {}
+    for pattern in patterns or ("*",):
+        hits = {n: b for n, b in known.items() if matches(pattern, b)}
+        if not hits:
+            groups = {n.split("/")[0] for n in known} | {b.suite for b in known.values()}
+            raise NoMatch(pattern, difflib.get_close_matches(pattern, sorted({*known, *groups}), n=3, cutoff=0.3))
+        chosen |= hits
+    return [known[n] for n in known if n in chosen]
+
+
+def matches(pattern: str, benchmark: Benchmark) -> bool:
+    names = (benchmark.name, benchmark.name.split("/")[0], benchmark.suite)
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def get(name: str) -> Benchmark:
+    """The benchmark of exactly this name; raises NoMatch with the nearest names."""
+    known = benchmarks()
+    if name not in known:
+        raise NoMatch(name, difflib.get_close_matches(name, list(known), n=3, cutoff=0.3))
+    return known[name]

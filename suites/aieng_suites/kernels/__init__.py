@@ -1,0 +1,1 @@
+"""Kernel benchmarks: each of our kernel families against what people use today."""

@@ -1,0 +1,1 @@
+"""Vision: transformers and CNNs trained from scratch on real images."""
