@@ -56,6 +56,11 @@ def cuda_home() -> Path | None:
 class Build(build_ext):
     """Compiles each source with its own flags, two at a time, and only when it or a header is newer than its object."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # Objects stay in the tree, so that an editable install after a small change compiles only that.
+        self.build_temp = str(ROOT / "build" / f"native-{sys.implementation.cache_tag}-{platform.machine()}")
+
     def build_extension(self, ext: Extension) -> None:
         self._ext = ext
         target = Path(self.get_ext_fullpath(ext.name))

@@ -1,0 +1,31 @@
+# make bench   install, run the quick suite on this machine, print its tables, write reports/site/index.html
+# make test    install, lint, run the tests
+# make lint    the static checks alone
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: bench test lint install clean
+bench: install
+	@$(BIN)/aieng-bench run '*' --quick --out runs/quick
+	@$(BIN)/aieng-bench report runs/quick --out reports/site
+
+test: lint
+	$(BIN)/python -m pytest $(TESTFLAGS)
+
+lint: install-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	git ls-files 'csrc/*' | grep -E '\.(h|cpp|cu|cuh)$$' | xargs $(BIN)/clang-format --dry-run --Werror
+
+install:
+	@$(PYTHON) scripts/bootstrap.py peers triton vision
+
+.PHONY: install-test
+install-test:
+	@$(PYTHON) scripts/bootstrap.py peers triton vision test
+
+clean:
+	rm -rf .venv build runs reports/site *.egg-info
+	find . -name '*.so' -not -path './.venv/*' -delete
