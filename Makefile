@@ -20,11 +20,11 @@ lint: install-test
 	git ls-files 'csrc/*' | grep -E '\.(h|cpp|cu|cuh)$$' | xargs $(BIN)/clang-format --dry-run --Werror
 
 install:
-	@$(PYTHON) scripts/bootstrap.py peers triton vision
+	@$(PYTHON) scripts/bootstrap.py peers vision
 
 .PHONY: install-test
 install-test:
-	@$(PYTHON) scripts/bootstrap.py peers triton vision test
+	@$(PYTHON) scripts/bootstrap.py gpu peers test vision
 
 clean:
 	rm -rf .venv build runs reports/site *.egg-info

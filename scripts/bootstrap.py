@@ -75,12 +75,10 @@ def warn_of_cuda_build(line):
 
 
 def constraints():
-    """The constraints to install by: without the Triton pin where torch's CUDA build has brought the Triton it needs."""
+    """The constraints to install by: without the Triton pin where torch's CUDA build pins the Triton that it needs."""
     wanted = os.path.join(VENV, "constraints.txt")
-    has_triton = subprocess.call([PYTHON, "-c", "import importlib.metadata as m; m.version('triton')"], stderr=subprocess.DEVNULL) == 0
-    own_triton = has_triton and "cu" in subprocess.check_output(
-        [PYTHON, "-c", "import importlib.metadata as m; print(' '.join(m.requires('torch') or []))"], text=True
-    )
+    requires = subprocess.check_output([PYTHON, "-c", "import importlib.metadata as m; print(m.requires('torch'))"], text=True)
+    own_triton = "'triton" in requires
     with open(os.path.join(ROOT, "constraints.txt")) as source, open(wanted, "w") as target:
         target.writelines(line for line in source if not (own_triton and line.startswith("triton==")))
     return wanted
