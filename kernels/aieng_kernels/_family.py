@@ -96,7 +96,8 @@ def named(family: str, name: str) -> Implementation:
     for candidate in declared(family):
         if candidate.name == name:
             return candidate
-    raise ValueError(f"backend={name!r} is not an implementation of {family}; it has {', '.join(i.name for i in declared(family))}")
+    names = dict.fromkeys(i.name for i in declared(family))
+    raise ValueError(f"backend={name!r} is not an implementation of {family}; it has {', '.join(names)}")
 
 
 @cache
@@ -105,3 +106,23 @@ def candidates(family: str, device: str, dtype: str) -> tuple[Implementation, ..
     return tuple(
         i for i in declared(family) if i.device == device and (not i.dtypes or dtype in i.dtypes) and i.unsupported() is None
     )
+
+
+@cache
+def choose(family: str, device: str, dtype: str, backend: str | None = None) -> tuple[Implementation, ...]:
+    """Implementations to try for a call, best first: every candidate, or the forced ``backend`` alone.
+
+    Raises ValueError, naming ``backend``, if the forced one does not exist, is for another device or dtype, or cannot run here.
+    """
+    if backend is None:
+        return candidates(family, device, dtype)
+    named(family, backend)
+    entries = [i for i in declared(family) if i.name == backend]
+    here = [i for i in entries if i.device == device]
+    if not here:
+        raise ValueError(f"backend={backend!r} runs on {' and '.join(i.device for i in entries)}; the inputs are on {device}")
+    if here[0].dtypes and dtype not in here[0].dtypes:
+        raise ValueError(f"backend={backend!r} takes {', '.join(here[0].dtypes)}; the inputs are {dtype}")
+    if reason := here[0].unsupported():
+        raise ValueError(f"backend={backend!r} cannot run here: {reason}")
+    return (here[0],)

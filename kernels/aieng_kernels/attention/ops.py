@@ -1,0 +1,93 @@
+"""The operators ``aieng::attention_forward`` and ``aieng::attention_backward``: dispatch, fake tensors, autograd.
+
+The public functions check the arguments; here they are taken as checked, except for ``backend``, which only dispatch can judge.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from aieng_kernels._family import choose
+
+DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
+
+_library: Any = torch.library.Library("aieng", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define("attention_forward(Tensor q, Tensor k, Tensor v, bool causal, float scale, str? backend) -> (Tensor, Tensor)")
+_library.define(
+    "attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, bool causal, float scale, str? backend)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+
+
+def softmax_scale(q: Tensor, scale: float | None) -> float:
+    """The factor on q k^T: 1/sqrt(D) if None."""
+    return 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
+
+
+def select(q: Tensor, k: Tensor, v: Tensor, backend: str | None) -> Any:
+    """The class of the best implementation that takes these inputs; ValueError, naming ``backend``, if the forced one does not."""
+    reason = None
+    for implementation in choose("attention", q.device.type, DTYPES[q.dtype], backend):
+        loaded = implementation.load()
+        reason = loaded.supports(q, k, v)
+        if reason is None:
+            return loaded
+    if backend is not None:
+        raise ValueError(f"backend={backend!r} does not take these inputs: {reason}")
+    raise ValueError(f"q is on {q.device}: attention runs on cpu and cuda")
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, backend: str | None) -> tuple[Tensor, Tensor]:
+    out, lse = select(q, k, v, backend).forward(_rows(q), _rows(k), _rows(v), causal=causal, scale=scale)
+    return out, lse
+
+
+def _backward(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, causal: bool, scale: float, backend: str | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = [_rows(x) for x in (dout, q, k, v, out)]
+    dq, dk, dv = select(q, k, v, backend).backward(*inputs, lse.contiguous(), causal=causal, scale=scale)
+    return dq, dk, dv
+
+
+def _forward_fake(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, backend: str | None) -> tuple[Tensor, Tensor]:
+    return q.new_empty(q.shape), q.new_empty(q.shape[:-1], dtype=torch.float32)
+
+
+def _backward_fake(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, causal: bool, scale: float, backend: str | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, ctx.causal, ctx.scale, ctx.backend = inputs
+    ctx.save_for_backward(q, k, v, *output)
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, dout: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
+    if dout is None:
+        return (None,) * 6
+    return (*torch.ops.aieng.attention_backward(dout, *ctx.saved_tensors, ctx.causal, ctx.scale, ctx.backend), None, None, None)
+
+
+def _no_second_order(ctx: Any, *_: Any) -> NoReturn:
+    raise NotImplementedError("attention has no second-order gradients; use attention.reference.attention_reference for them")
+
+
+_library.impl("attention_forward", _forward, "CompositeExplicitAutograd")
+_library.impl("attention_backward", _backward, "CompositeExplicitAutograd")
+torch.library.register_fake("aieng::attention_forward", _forward_fake, lib=_library)
+torch.library.register_fake("aieng::attention_backward", _backward_fake, lib=_library)
+torch.library.register_autograd("aieng::attention_forward", _gradients, setup_context=_save, lib=_library)
+torch.library.register_autograd("aieng::attention_backward", _no_second_order, lib=_library)
