@@ -1,0 +1,73 @@
+"""The definition of a diffusion step and of its noise, in plain torch, any dtype: float64 for float64, else float32 arithmetic."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aieng_kernels._family import implementation
+from aieng_kernels.diffusion.coefficients import Coefficients
+
+_MASK = 0xFFFFFFFF
+
+
+def philox4x32_10(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Ten rounds of Philox-4×32 (Salmon et al., SC 2011, section 3.3) on words held in int64 tensors of one shape."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        # int64 products wrap, so their 64 bits are those of the unsigned product
+        a, b = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1, c2, c3 = ((b >> 32) & _MASK) ^ c1 ^ k0, b & _MASK, ((a >> 32) & _MASK) ^ c3 ^ k1, a & _MASK
+        k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
+    return c0, c1, c2, c3
+
+
+def philox_normal(count: int, seed: int, offset: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
+    """``count`` standard normals of the stream (seed, offset), [count]; see the family's text for their definition."""
+    block = torch.arange((count + 3) // 4, dtype=torch.int64, device=device)
+    low, high = torch.full_like(block, offset & _MASK), torch.full_like(block, (offset >> 32) & _MASK)
+    words = philox4x32_10((block & _MASK, block >> 32, low, high), (seed & _MASK, (seed >> 32) & _MASK))
+    u0, u1, u2, u3 = ((w.to(torch.float32) * 2.0**-32 + 2.0**-33).to(dtype) for w in words)
+    radius, angle = (-2 * torch.stack((u0, u2)).log()).sqrt(), 2 * torch.pi * torch.stack((u1, u3))
+    pairs = torch.stack((radius * angle.cos(), radius * angle.sin()))  # [cos or sin, pair, block]
+    return pairs.permute(2, 1, 0).reshape(-1)[:count]
+
+
+@implementation("diffusion", "reference", device="cpu")
+@implementation("diffusion", "reference_cuda", device="cuda")
+class Reference:
+    @staticmethod
+    def supports(sample: Tensor) -> str | None:
+        return None
+
+    @staticmethod
+    def step(
+        sample: Tensor,
+        cond: Tensor,
+        uncond: Tensor | None,
+        noise: Tensor | None,
+        out: Tensor,
+        x0: Tensor | None,
+        *,
+        coefficients: Coefficients,
+        guidance: float,
+        seed: int,
+        offset: int,
+    ) -> None:
+        work = torch.float64 if sample.dtype is torch.float64 else torch.float32
+        p, q, r, s, t, sigma, clip = coefficients
+        x, e = sample.to(work), cond.to(work)
+        if uncond is not None:
+            u = uncond.to(work)
+            e = u + guidance * (e - u)  # arXiv:2207.12598, equation 6, with guidance = 1 + w
+        original = p * x + q * e
+        if clip is not None:
+            original = original.clamp(-clip, clip)
+        previous = r * original + s * x + t * e
+        if sigma != 0:
+            z = philox_normal(x.numel(), seed, offset, work, x.device).view_as(x) if noise is None else noise.to(work)
+            previous = previous + sigma * z
+        out.copy_(previous)
+        if x0 is not None:
+            x0.copy_(original)
