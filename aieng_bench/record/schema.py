@@ -1,4 +1,4 @@
-"""The record, version 1: everything a published figure rests on. Reports, comparisons and leaderboards read this and nothing else."""
+"""The record, version 1: everything a published figure rests on. Reports, comparisons and leaderboards read nothing else."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class ContenderInfo(Part):
 
 
 class OutputError(Part):
-    """Error of one output (or input gradient) against the float64 oracle; ratios are to the framework's own error, see measure/gate.py."""
+    """Error of one output (or input gradient) against the float64 oracle; ratios are to the framework's own error (measure/gate.py)."""
 
     output: str
     rmse: Finite | None
@@ -181,8 +181,9 @@ class Record(Part):
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, no NaN; what hashes are taken of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """The one JSON text of a value: no spaces, no NaN, keys in the schema's order and axes in the benchmark's, so that a record
+    read again has the same ``case_id``; what hashes are taken of."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def content_hash(record: Record) -> str:

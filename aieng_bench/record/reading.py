@@ -1,0 +1,165 @@
+"""Reads records from outside with distrust: a broken file or line is named with its reason and left out, the rest loads."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from aieng_bench.record.schema import SCHEMA_VERSION, Part, Record, canonical, content_hash
+
+RUNS = Path("runs")
+
+
+class Broken(ValueError):
+    """A text that is no whole, valid record; ``reason`` starts with the JSON path where one is known."""
+
+    def __init__(self, reason: str, where: str = "") -> None:
+        self.reason, self.where = reason, where
+        super().__init__(f"{where}: {reason}" if where else reason)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a source held: whole records in order of their place, and what was left out."""
+
+    records: list[Record]
+    broken: list[Broken]
+
+
+class _Line(Part):
+    sha256: str
+    record: Record
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers a key written twice."""
+
+    twice: str | None = None
+
+
+def line(record: Record) -> str:
+    """The one text of a record, in a run's file and in a published line alike: its canonical JSON beside the hash of that."""
+    return canonical({"sha256": content_hash(record), "record": record.model_dump(mode="json")})
+
+
+def parse(text: str) -> Record:
+    """The record of a text that :func:`line` made; raises Broken if anything about it is not as it was written."""
+    parsed = strict_json(text)
+    if not isinstance(parsed, dict) or not isinstance(parsed.get("record"), dict):
+        raise Broken("$: not an object with 'record' and 'sha256'")
+    version = parsed["record"].get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise Broken(f"$.record.schema_version: {version} is newer than this aieng-bench reads ({SCHEMA_VERSION}); update it")
+    try:
+        read = _Line.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        raise Broken(first_error(error)) from None
+    # The hash is of the text's own values, not of what this version's schema makes of them: an older record stays verifiable.
+    if hashlib.sha256(canonical(parsed["record"]).encode()).hexdigest() != read.sha256:
+        raise Broken("$.sha256: the content does not match its hash: it was changed after it was written")
+    return read.record
+
+
+def strict_json(text: str) -> Any:
+    """JSON without NaN, infinities, numbers beyond a float, keys written twice or absurd nesting; raises Broken with the path."""
+
+    def remember(pairs: list[tuple[str, Any]]) -> _Object:
+        made = _Object(pairs)
+        if len(made) < len(pairs):
+            seen: set[str] = set()
+            made.twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        return made
+
+    try:
+        parsed = json.loads(text, object_pairs_hook=remember)
+    except RecursionError:
+        raise Broken("$: nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise Broken(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+    except ValueError as error:
+        raise Broken(f"not JSON: {error}") from None
+    for path, value in _walk(parsed):
+        if isinstance(value, _Object) and value.twice is not None:
+            raise Broken(f"{path}: the key {value.twice!r} is written twice")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Broken(f"{path}: not a finite number")
+    return parsed
+
+
+def _walk(root: Any) -> Iterator[tuple[str, Any]]:
+    stack = [("$", root)]
+    while stack:
+        path, value = stack.pop()
+        yield path, value
+        if isinstance(value, dict):
+            stack.extend((f"{path}.{key}", child) for key, child in value.items())
+        elif isinstance(value, list):
+            stack.extend((f"{path}[{i}]", child) for i, child in enumerate(value))
+
+
+def first_error(error: ValidationError) -> str:
+    """The first thing a schema objects to, as ``$.path[0]: what``."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    return f"${path}: {first['msg']}"
+
+
+def load(path: Path) -> Loaded:
+    """Records of a run folder, a published ``.jsonl``, or a folder that holds any of those. Raises FileNotFoundError."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    records: list[Record] = []
+    broken: list[Broken] = []
+    for file in [path] if path.is_file() else _files(path):
+        for where, text in _texts(file, broken):
+            try:
+                records.append(parse(text))
+            except Broken as error:
+                broken.append(Broken(error.reason, where))
+    return Loaded(records, broken)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Record files of every run at or below the folder, and every published file."""
+    found = {file for file in folder.rglob("*.jsonl") if file.is_file()}
+    for records in [folder / "records", *folder.rglob("*/records")]:
+        found |= set(records.glob("*.json"))
+    return sorted(found)
+
+
+def _texts(file: Path, broken: list[Broken]) -> Iterator[tuple[str, str]]:
+    try:
+        content = file.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        broken.append(Broken(f"cannot be read: {error}", str(file)))
+        return
+    if file.suffix != ".jsonl":
+        yield str(file), content
+        return
+    # Split at newlines alone: U+2028 and the like may stand within a JSON string.
+    for number, text in enumerate(content.split("\n"), start=1):
+        if text.strip():
+            yield f"{file}:{number}", text
+
+
+def resolve(name: str, runs: Path = RUNS) -> Path:
+    """The path a user means: a path, the name of a run under ``runs``, or ``latest``. Raises LookupError with the nearest names."""
+    if name != "latest" and Path(name).exists():
+        return Path(name)
+    known = sorted(folder.parent.name for folder in runs.glob("*/run.json"))
+    if name == "latest":
+        if known:
+            return runs / known[-1]
+        raise LookupError(f"there is no run under {runs}/ yet")
+    if name in known:
+        return runs / name
+    near = difflib.get_close_matches(name, [*known, "latest"], n=3, cutoff=0.3)
+    raise LookupError(f"no run or file {name!r}" + (f"; nearest: {', '.join(near)}" if near else ""))
