@@ -67,8 +67,7 @@ AIENG_HD typename S::Float log_unit(typename S::Float u) {
   constexpr std::int32_t kSqrtHalf = 0x3F3504F3;
   const typename S::Int shifted = S::add(S::bits(u), -kSqrtHalf);
   const typename S::Float e = S::to_float(S::right(shifted, 23));
-  const typename S::Float f =
-      S::fma(S::from_bits(S::add(S::mask(shifted, 0x7FFFFF), kSqrtHalf)), S::set(1.0f), S::set(-1.0f));
+  const typename S::Float f = S::fma(S::from_bits(S::add(S::mask(shifted, 0x7FFFFF), kSqrtHalf)), S::set(1.0f), S::set(-1.0f));
   typename S::Float p = S::set(-7.634429837e-2f);
   p = S::fma(p, f, S::set(1.276155034e-1f));
   p = S::fma(p, f, S::set(-1.316019507e-1f));

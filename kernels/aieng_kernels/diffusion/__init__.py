@@ -26,5 +26,6 @@ Papers: DDPM arXiv:2006.11239, DDIM arXiv:2010.02502, v-prediction arXiv:2202.00
 """
 
 from aieng_kernels.diffusion.coefficients import Coefficients, ddim_coefficients, ddpm_coefficients
+from aieng_kernels.diffusion.step import StepOutput, ddim_step, ddpm_step, diffusion_step
 
-__all__ = ["Coefficients", "ddim_coefficients", "ddpm_coefficients"]
+__all__ = ["Coefficients", "StepOutput", "ddim_coefficients", "ddim_step", "ddpm_coefficients", "ddpm_step", "diffusion_step"]

@@ -34,8 +34,8 @@ def philox_normal(count: int, seed: int, offset: int, dtype: torch.dtype, device
     return pairs.permute(2, 1, 0).reshape(-1)[:count]
 
 
-@implementation("diffusion", "reference", device="cpu")
-@implementation("diffusion", "reference_cuda", device="cuda")
+@implementation("diffusion", "reference", device="cpu", priority=-100)
+@implementation("diffusion", "reference", device="cuda", priority=-100)
 class Reference:
     @staticmethod
     def supports(sample: Tensor) -> str | None:

@@ -1,0 +1,73 @@
+"""The step on the CPU: one C++ loop compiled for AVX-512, for AVX2 and for any processor."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from aieng_kernels._family import implementation
+from aieng_kernels._requirements import native
+from aieng_kernels.diffusion.coefficients import Coefficients
+
+_TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # csrc/diffusion/diffusion.h, Type
+
+
+def _step(
+    kernel: str,
+    sample: Tensor,
+    cond: Tensor,
+    uncond: Tensor | None,
+    noise: Tensor | None,
+    out: Tensor,
+    x0: Tensor | None,
+    *,
+    coefficients: Coefficients,
+    guidance: float,
+    seed: int,
+    offset: int,
+) -> None:
+    clip = math.inf if coefficients.clip is None else coefficients.clip
+    getattr(native("_cpu"), kernel)(
+        sample.data_ptr(),
+        cond.data_ptr(),
+        0 if uncond is None else uncond.data_ptr(),
+        0 if noise is None else noise.data_ptr(),
+        out.data_ptr(),
+        0 if x0 is None else x0.data_ptr(),
+        sample.numel(),
+        _TYPES[sample.dtype],
+        *coefficients[:6],
+        clip,
+        guidance,
+        seed,
+        offset,
+        torch.get_num_threads(),
+    )
+
+
+class _AnySize:
+    @staticmethod
+    def supports(sample: Tensor) -> str | None:
+        return None
+
+
+@implementation(
+    "diffusion", "cpu_avx512", device="cpu", requires=("avx512",), dtypes=("float32", "float16", "bfloat16"), priority=30
+)
+class Avx512(_AnySize):
+    step = staticmethod(partial(_step, "diffusion_step_avx512"))
+
+
+@implementation("diffusion", "cpu_avx2", device="cpu", requires=("avx2",), dtypes=("float32", "float16", "bfloat16"), priority=20)
+class Avx2(_AnySize):
+    step = staticmethod(partial(_step, "diffusion_step_avx2"))
+
+
+@implementation(
+    "diffusion", "cpu_portable", device="cpu", requires=("native",), dtypes=("float32", "float16", "bfloat16"), priority=10
+)
+class Portable(_AnySize):
+    step = staticmethod(partial(_step, "diffusion_step_portable"))

@@ -1,0 +1,107 @@
+"""The operator ``aieng::diffusion_step``, functional and ``out``: dispatch and fake tensors. It is not differentiable.
+
+The public functions check the arguments; here they are taken as checked, except for ``backend``, which only dispatch can judge.
+``coefficients`` are the seven numbers of :class:`Coefficients`, with an infinite clip for none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aieng_kernels._family import choose
+from aieng_kernels.diffusion.coefficients import Coefficients
+
+DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
+
+_TENSORS = "Tensor sample, Tensor cond, Tensor? uncond, Tensor? noise"
+_INPUTS = f"{_TENSORS}, float[] coefficients, float guidance, int seed, int offset, str? backend"
+
+_library: Any = torch.library.Library("aieng", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define(f"diffusion_step({_INPUTS}, bool original) -> Tensor[]")
+_library.define(f"diffusion_step.out({_INPUTS}, *, Tensor(a!) out, Tensor(b!)? x0) -> ()")
+
+
+def pack(coefficients: Coefficients) -> list[float]:
+    """Coefficients as the operator takes them."""
+    clip = coefficients.clip
+    return [*coefficients[:6], math.inf if clip is None else clip]
+
+
+def select(sample: Tensor, backend: str | None) -> Any:
+    """The class of the best implementation that takes this tensor; ValueError, naming ``backend``, if the forced one does not."""
+    reason = None
+    for implementation in choose("diffusion", sample.device.type, DTYPES[sample.dtype], backend):
+        loaded = implementation.load()
+        reason = loaded.supports(sample)
+        if reason is None:
+            return loaded
+    if backend is not None:
+        raise ValueError(f"backend={backend!r} does not take this sample: {reason}")
+    raise ValueError(f"sample is on {sample.device}: diffusion steps run on cpu and cuda")
+
+
+def _out(
+    sample: Tensor,
+    cond: Tensor,
+    uncond: Tensor | None,
+    noise: Tensor | None,
+    coefficients: Sequence[float],
+    guidance: float,
+    seed: int,
+    offset: int,
+    backend: str | None,
+    *,
+    out: Tensor,
+    x0: Tensor | None,
+) -> None:
+    p, q, r, s, t, sigma, clip = coefficients
+    select(sample, backend).step(
+        sample.contiguous(),
+        cond.contiguous(),
+        None if uncond is None else uncond.contiguous(),
+        None if noise is None else noise.contiguous(),
+        out,
+        x0,
+        coefficients=Coefficients(p, q, r, s, t, sigma, None if math.isinf(clip) else clip),
+        guidance=guidance,
+        seed=seed,
+        offset=offset,
+    )
+
+
+def _functional(
+    sample: Tensor,
+    cond: Tensor,
+    uncond: Tensor | None,
+    noise: Tensor | None,
+    coefficients: Sequence[float],
+    guidance: float,
+    seed: int,
+    offset: int,
+    backend: str | None,
+    original: bool,
+) -> list[Tensor]:
+    results = [torch.empty_like(sample, memory_format=torch.contiguous_format) for _ in range(2 if original else 1)]
+    x0 = results[1] if original else None
+    _out(sample, cond, uncond, noise, coefficients, guidance, seed, offset, backend, out=results[0], x0=x0)
+    return results
+
+
+def _functional_fake(sample: Tensor, *others: Any) -> list[Tensor]:
+    original = others[-1]
+    return [torch.empty_like(sample, memory_format=torch.contiguous_format) for _ in range(2 if original else 1)]
+
+
+def _out_fake(*_: Any, out: Tensor, x0: Tensor | None) -> None:
+    return None
+
+
+_library.impl("diffusion_step", _functional, "CompositeExplicitAutograd")
+_library.impl("diffusion_step.out", _out, "CompositeExplicitAutograd")
+torch.library.register_fake("aieng::diffusion_step", _functional_fake, lib=_library)
+torch.library.register_fake("aieng::diffusion_step.out", _out_fake, lib=_library)

@@ -1,0 +1,201 @@
+"""The public functions of the family: their checks, and nothing of how a step is computed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from aieng_kernels.diffusion import ops
+from aieng_kernels.diffusion.coefficients import Coefficients, PredictionType, VarianceType, ddim_coefficients, ddpm_coefficients
+
+
+class StepOutput(NamedTuple):
+    """The previous, less noisy sample, and the predicted original (None where it was not asked for)."""
+
+    prev_sample: Tensor
+    pred_original_sample: Tensor | None
+
+
+def diffusion_step(
+    sample: Tensor,
+    model_output: Tensor,
+    coefficients: Coefficients,
+    *,
+    uncond: Tensor | None = None,
+    guidance: float = 1.0,
+    noise: Tensor | None = None,
+    seed: int | None = None,
+    offset: int = 0,
+    return_original: bool = True,
+    out: tuple[Tensor, Tensor | None] | None = None,
+    backend: str | None = None,
+) -> StepOutput:
+    """One sampling step in one pass over memory; not differentiable.
+
+    ``e = u + g·(c − u)``, ``x0 = clip(p·x + q·e)``, ``prev = r·x0 + s·x + t·e + σ·z`` (arXiv:2207.12598, equation 6, with guidance
+    g = 1 + w; the samplers' equations are at their coefficients).
+
+    ``sample`` x, ``model_output`` c, ``uncond`` u, ``noise`` z: one shape and device, one dtype of float16, bfloat16, float32 and
+    float64, any strides. Without ``uncond`` there is no guidance. Without ``noise``, and with σ ≠ 0, z comes from the Philox stream
+    (``seed``, ``offset``), both in [0, 2⁶³); the seed is drawn from torch's default generator if not given. ``out``: contiguous
+    tensors for the two results (the second may be None), which may be the inputs themselves; otherwise results are new.
+    ``backend`` forces an implementation by name.
+
+    Raises TypeError or ValueError that names the argument; RuntimeError where a gradient would be needed.
+    """
+    _check(sample, model_output, uncond, noise)
+    if noise is None and coefficients.sigma != 0 and seed is None:
+        seed = draw_seed()
+    seed = 0 if seed is None else seed
+    for name, number in (("seed", seed), ("offset", offset)):
+        if not 0 <= number < 2**63:
+            raise ValueError(f"{name}={number} must be in [0, 2**63)")
+    scalars = (ops.pack(coefficients), float(guidance), seed, offset, backend)
+    if out is not None:
+        _check_out(out, sample, [x for x in (sample, model_output, uncond, noise) if x is not None])
+        torch.ops.aieng.diffusion_step.out(sample, model_output, uncond, noise, *scalars, out=out[0], x0=out[1])
+        return StepOutput(*out)
+    results = torch.ops.aieng.diffusion_step(sample, model_output, uncond, noise, *scalars, return_original)
+    return StepOutput(results[0], results[1] if return_original else None)
+
+
+def ddim_step(
+    sample: Tensor,
+    model_output: Tensor,
+    *,
+    alpha_prod: float,
+    alpha_prod_prev: float,
+    eta: float = 0.0,
+    prediction_type: PredictionType = "epsilon",
+    clip: float | None = None,
+    use_clipped_model_output: bool = False,
+    uncond: Tensor | None = None,
+    guidance: float = 1.0,
+    noise: Tensor | None = None,
+    seed: int | None = None,
+    offset: int = 0,
+    return_original: bool = True,
+    backend: str | None = None,
+) -> StepOutput:
+    """One DDIM step from cumulative product ᾱ_t to ᾱ_prev: arXiv:2010.02502, equations 12 and 16.
+
+    The schedule's arguments are those of :func:`~aieng_kernels.diffusion.coefficients.ddim_coefficients`, the tensors and the
+    rest those of :func:`diffusion_step`, and so are the exceptions.
+    """
+    coefficients = ddim_coefficients(
+        alpha_prod,
+        alpha_prod_prev,
+        eta=eta,
+        prediction_type=prediction_type,
+        clip=clip,
+        use_clipped_model_output=use_clipped_model_output,
+    )
+    return diffusion_step(
+        sample,
+        model_output,
+        coefficients,
+        uncond=uncond,
+        guidance=guidance,
+        noise=noise,
+        seed=seed,
+        offset=offset,
+        return_original=return_original,
+        backend=backend,
+    )
+
+
+def ddpm_step(
+    sample: Tensor,
+    model_output: Tensor,
+    *,
+    alpha_prod: float,
+    alpha_prod_prev: float,
+    variance_type: VarianceType = "fixed_small",
+    prediction_type: PredictionType = "epsilon",
+    clip: float | None = None,
+    last: bool = False,
+    uncond: Tensor | None = None,
+    guidance: float = 1.0,
+    noise: Tensor | None = None,
+    seed: int | None = None,
+    offset: int = 0,
+    return_original: bool = True,
+    backend: str | None = None,
+) -> StepOutput:
+    """One DDPM ancestral step from ᾱ_t to ᾱ_prev: arXiv:2006.11239, equations 6, 7 and 15, algorithm 2.
+
+    The schedule's arguments are those of :func:`~aieng_kernels.diffusion.coefficients.ddpm_coefficients`, the tensors and the
+    rest those of :func:`diffusion_step`, and so are the exceptions.
+    """
+    coefficients = ddpm_coefficients(
+        alpha_prod, alpha_prod_prev, variance_type=variance_type, prediction_type=prediction_type, clip=clip, last=last
+    )
+    return diffusion_step(
+        sample,
+        model_output,
+        coefficients,
+        uncond=uncond,
+        guidance=guidance,
+        noise=noise,
+        seed=seed,
+        offset=offset,
+        return_original=return_original,
+        backend=backend,
+    )
+
+
+def draw_seed() -> int:
+    """A seed for the in-kernel noise from torch's default generator, so that ``torch.manual_seed`` fixes a run."""
+    return int(torch.empty((), dtype=torch.int64).random_())
+
+
+def _check(sample: Tensor, model_output: Tensor, uncond: Tensor | None, noise: Tensor | None) -> None:
+    if not isinstance(sample, Tensor):
+        raise TypeError(f"sample must be a Tensor, not {type(sample).__name__}")
+    if sample.dtype not in ops.DTYPES:
+        raise TypeError(f"sample must be one of {', '.join(ops.DTYPES.values())}, not {sample.dtype}")
+    shape, dtype, device = sample.shape, sample.dtype, sample.device
+    grad = sample.requires_grad
+    for name, x in (("model_output", model_output), ("uncond", uncond), ("noise", noise)):
+        if x is None and name != "model_output":
+            continue
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a Tensor, not {type(x).__name__}")
+        if x.shape != shape:
+            raise ValueError(f"{name} must have sample's shape {tuple(shape)}, not {tuple(x.shape)}")
+        if x.dtype != dtype:
+            raise TypeError(f"{name} must have sample's dtype {dtype}, not {x.dtype}")
+        if x.device != device:
+            raise ValueError(f"{name} must be on sample's device {device}, not {x.device}")
+        grad = grad or x.requires_grad
+    if grad and torch.is_grad_enabled():
+        raise RuntimeError("a diffusion step is not differentiable: call it under torch.no_grad(), or detach its inputs")
+
+
+def _check_out(out: tuple[Tensor, Tensor | None], sample: Tensor, inputs: list[Tensor]) -> None:
+    for n, x in enumerate(out):
+        if x is None and n == 1:
+            continue
+        if not isinstance(x, Tensor):
+            raise TypeError(f"out[{n}] must be a Tensor, not {type(x).__name__}")
+        if (x.shape, x.dtype, x.device) != (sample.shape, sample.dtype, sample.device):
+            raise ValueError(
+                f"out[{n}] must have sample's shape, dtype and device: {tuple(sample.shape)}, {sample.dtype}, {sample.device}"
+            )
+        if not x.is_contiguous():
+            raise ValueError(f"out[{n}] must be contiguous")
+        for other in (*inputs, *(o for o in out[:n] if o is not None)):
+            if _partly_overlap(x, other, allow_equal=n == 0 or other is not out[0]):
+                raise ValueError(
+                    f"out[{n}] overlaps an input or the other result: it must be apart from it, or be a contiguous input"
+                )
+
+
+def _partly_overlap(x: Tensor, other: Tensor, allow_equal: bool) -> bool:
+    start, other_start = x.data_ptr(), other.data_ptr()
+    if allow_equal and start == other_start and other.is_contiguous():
+        return False
+    span = sum((n - 1) * s for n, s in zip(other.shape, other.stride(), strict=True)) + 1 if other.numel() else 0
+    return start < other_start + span * other.element_size() and other_start < start + x.numel() * x.element_size()
