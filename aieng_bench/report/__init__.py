@@ -1,0 +1,42 @@
+"""Reports: what records say, as pages that work offline and as Markdown. A pure function of the records, rebuilt byte for byte."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from aieng_bench.record.schema import Record
+
+
+def write(records: Sequence[Record], out: Path, title: str) -> list[Path]:
+    """Write the site of these records into ``out`` and return the files written.
+
+    One run becomes ``index.html`` and ``index.md``. Several become one page of each kind per run and an index that links them,
+    newest first. Beside them lie ``report.css``, ``report.js`` and ``plotly.min.js``.
+
+    Raises ValueError if ``records`` is empty, OSError if ``out`` cannot be written.
+    """
+    from aieng_bench.report.build import run_page
+    from aieng_bench.report.markdown import index_markdown, run_markdown
+    from aieng_bench.report.page import assets, index_html, run_html
+
+    if not records:
+        raise ValueError("records: there is nothing to report")
+    runs: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        runs[record.run].append(record)
+    several = len(runs) > 1
+    newest = sorted(runs, key=lambda run: (min(record.created for record in runs[run]), run), reverse=True)
+    pages = [run_page(runs[run], f"{title}: {run}" if several else title) for run in newest]
+    texts = assets()
+    for page in pages:
+        name = page.slug if several else "index"
+        texts |= {f"{name}.html": run_html(page, several=several), f"{name}.md": run_markdown(page)}
+    if several:
+        scope = f"{len(pages)} runs, {len(records)} cells."
+        texts |= {"index.html": index_html(pages, title, scope), "index.md": index_markdown(pages, title, scope)}
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (out / name).write_bytes(text.encode())
+    return [out / name for name in texts]

@@ -1,0 +1,153 @@
+"""From the records of one run to what its page says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from aieng_bench.record.schema import Environment, Record, content_hash
+from aieng_bench.report import format as fmt
+from aieng_bench.report import plots, study
+from aieng_bench.report.board import board
+from aieng_bench.report.headline import headline
+from aieng_bench.report.view import Cell, Column, Headline, RunPage, Section, slug
+from aieng_bench.summary import Group, groups
+
+INDEX_COLUMNS = (
+    Column("Run", number=False),
+    Column("Date", number=False),
+    Column("Machine", number=False),
+    Column("Commit", number=False),
+    Column("Cells ranked"),
+    Column("Best of ours against the fastest baseline", number=False),
+)
+
+
+def run_page(records: Sequence[Record], title: str) -> RunPage:
+    """The page of one run."""
+    cases = groups(records)
+    by_benchmark: dict[tuple[str, str, str], list[Group]] = defaultdict(list)
+    for case in cases:
+        by_benchmark[case.definition.benchmark, case.definition.hash, str(case.case.get("device"))].append(case)
+    roles = plots.Roles()
+    anchors = [f"{number}-{slug(name)}" for number, (name, *_) in enumerate(by_benchmark, start=1)]
+    sections = tuple(_section(found, anchor, roles) for anchor, found in zip(anchors, by_benchmark.values()))
+    summary = tuple(headline(found, anchor) for anchor, found in zip(anchors, by_benchmark.values()))
+    name = f"{slug(records[0].run)}-{hashlib.sha256(records[0].run.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256("".join(sorted(content_hash(record) for record in records)).encode()).hexdigest()
+    return RunPage(
+        slug=name,
+        title=fmt.clean(title),
+        scope=_scope(records, cases, len(sections)),
+        byline=_byline(records),
+        facts=_facts(records),
+        summary=summary,
+        sections=sections,
+        roofline=plots.roofline(cases, roles),
+        provenance=f"Rebuilt from {_count(len(records), 'record')} alone; together they hash to {digest}.",
+        index_row=_index_row(records, name, summary),
+    )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _scope(records: Sequence[Record], cases: Sequence[Group], benchmarks: int) -> str:
+    """What was measured, and what became of it."""
+    states = Counter(fmt.status(record).split(":")[0] for record in records)
+    ranked = states.pop("ranked", 0)
+    rest = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    measured = f"{_count(benchmarks, 'benchmark')}, {_count(len(cases), 'case')}, {_count(len(records), 'cell')}"
+    return f"{measured}: {ranked} ranked{f', {rest}' if rest else ''}."
+
+
+def _section(cases: Sequence[Group], anchor: str, roles: plots.Roles) -> Section:
+    definition = cases[0].definition
+    if definition.kind == "study":
+        most = max((len(study.seeds(r.record, m.name)) for g in cases for r in g.rows for m in definition.metrics), default=0)
+        how = f"means over {_count(most, 'seed')}{' with 95 % intervals (Student t)' if most > 1 else ''}"
+    else:
+        how = "medians over launches of medians over rounds; 95 % intervals of speed-ups in brackets"
+        one_launch = any(r.speedup is not None and r.speedup.over == "rounds" for g in cases for r in g.rows)
+        how += " († one launch: the effect of memory layout is not in it)" if one_launch else ""
+    figures = [plots.speedups(cases, roles), *(plots.tradeoff(case, roles) for case in cases if definition.kind == "study")]
+    return Section(
+        anchor=anchor,
+        title=fmt.clean(definition.title),
+        summary=fmt.clean(definition.summary, limit=2000),
+        facts=fmt.clean(f"{definition.benchmark} · suite {definition.suite} · named baseline {definition.baseline} · {how}"),
+        tables=tuple(board(case) for case in cases),
+        plots=tuple(figure for figure in figures if figure is not None),
+    )
+
+
+def _byline(records: Sequence[Record]) -> str:
+    machine = records[0].environment
+    parts = dict(_machine(machine))
+    shown = (machine.cpu, _count(machine.cores, "core"), parts["Memory"], parts["GPU"], f"commit {commit(machine)}", _date(records))
+    return fmt.clean(" · ".join((*shown, "self-reported")), limit=1000)
+
+
+def _date(records: Sequence[Record]) -> str:
+    return min(record.created for record in records).replace("T", " ").replace("Z", " UTC")
+
+
+def _facts(records: Sequence[Record]) -> tuple[tuple[str, str], ...]:
+    """The machine and the versions. Where cells of a run differ in one, all its values are shown."""
+    environments = list(dict.fromkeys(record.environment.model_dump_json() for record in records))
+    machines = [Environment.model_validate_json(text) for text in environments]
+    rows: dict[str, list[str]] = defaultdict(list)
+    for machine in machines:
+        for name, value in _machine(machine):
+            if value and value not in rows[name]:
+                rows[name].append(value)
+    rows["Measured"] = [_date(records)]
+    rows["Run"] = [records[0].run]
+    rows["Trust"] = ["self-reported"]
+    return tuple((name, fmt.clean("; ".join(values), limit=2000)) for name, values in rows.items() if values)
+
+
+def _machine(machine: Environment) -> list[tuple[str, str]]:
+    gpu = machine.gpu and f"{machine.gpu}{f', {machine.gpu_memory_gib:.0f} GiB' if machine.gpu_memory_gib else ''}"
+    return [
+        ("CPU", machine.cpu),
+        ("Cores", f"{machine.cores}, {_count(machine.threads, 'thread')} used"),
+        ("Memory", f"{machine.memory_gib:.1f} GiB"),
+        ("GPU", gpu or "no GPU"),
+        ("Driver", machine.driver or ""),
+        ("System", machine.os),
+        ("Python", machine.python),
+        ("Commit", commit(machine)),
+        ("malloc", machine.malloc),
+        ("Instruction sets", ", ".join(machine.isa)),
+        ("Libraries", ", ".join(f"{name} {version}" for name, version in sorted(machine.libraries.items()))),
+        ("Variables", ", ".join(f"{name}={value}" for name, value in sorted(machine.variables.items()))),
+    ]
+
+
+def commit(machine: Environment) -> str:
+    if machine.commit is None:
+        return "not from a git checkout"
+    return f"{machine.commit[:12]}{', with uncommitted changes' if machine.dirty else ''}"
+
+
+def _index_row(records: Sequence[Record], name: str, summary: Sequence[Headline]) -> tuple[Cell, ...]:
+    """One cell per column of INDEX_COLUMNS."""
+    run, machine, date = fmt.clean(records[0].run), records[0].environment, fmt.clean(_date(records))
+    ranked = sum(record.ranked for record in records)
+    parts = dict(_machine(machine))
+    return (
+        Cell(run, sort=run, href=name, number=False),
+        Cell(date, sort=date, number=False),
+        Cell(
+            fmt.clean(machine.cpu),
+            fmt.clean(f"{_count(machine.cores, 'core')}, {parts['Memory']}, {parts['GPU']}"),
+            sort=fmt.clean(machine.machine),
+            number=False,
+        ),
+        Cell(fmt.clean(commit(machine)), sort=fmt.clean(commit(machine)), number=False),
+        Cell(f"{ranked} of {len(records)}", sort=ranked),
+        Cell("; ".join(f"{line.title} {line.fastest.text}" for line in summary), number=False),
+    )

@@ -1,0 +1,90 @@
+"""Markdown pages (GitHub's dialect): the same figures as tables. Every text from a record is escaped; nothing in it can mention, link or mark up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from aieng_bench.report.build import INDEX_COLUMNS
+from aieng_bench.report.view import GUIDE, Board, BoardRow, Cell, Claim, RunPage
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]#~|!$])")
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def text(value: str) -> str:
+    """Plain text in Markdown. A zero-width space breaks what GitHub would turn into a mention or a link by itself."""
+    escaped = _MARKUP.sub(r"\\\1", value.translate(_ENTITIES))
+    broken = re.sub(r"@(?=\w)|(?<=:)//|(?i:www)(?=\.)", lambda match: f"{match[0]}\u200b", escaped)
+    return " ".join(broken.split())
+
+
+def code(value: str) -> str:
+    """A code span for a table cell: the fence is longer than any run of backticks inside, pipes are escaped as GitHub's tables want."""
+    inside = " ".join(value.split()).replace("|", "\\|")
+    fence = "`" * (max((len(run) for run in re.findall("`+", inside)), default=0) + 1)
+    pad = " " if inside.startswith("`") or inside.endswith("`") else ""
+    return f"{fence}{pad}{inside}{pad}{fence}"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
+    """A pipe table of cells that are escaped already."""
+    line = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
+    return "\n".join([line(heads), line(["--:" if number else ":--" for number in numbers]), *(line(row) for row in rows)])
+
+
+def board(content: Board) -> str:
+    """The leaderboard of one case."""
+    heads = ["#", "Contender", *(text(column.title) for column in content.columns), "Measure again"]
+    numbers = [True, False, *(column.number for column in content.columns), False]
+    return table(heads, [_row(row, len(content.columns)) for row in content.rows], numbers)
+
+
+def _row(row: BoardRow, columns: int) -> list[str]:
+    rank = "–" if row.rank is None else str(row.rank)
+    name = f"{text(row.contender)} ({row.kind}{f', {text(row.version)}' if row.version else ''})"
+    if row.status is not None:
+        middle = [f"**{row.status.label}** {text(row.status.reason)}", *["–"] * (columns - 1)]
+    else:
+        middle = [_cell(cell) for cell in row.cells]
+    return [rank, f"**{name}**" if row.kind == "ours" else name, *middle, code(row.command)]
+
+
+def _cell(cell: Cell) -> str:
+    return f"{text(cell.text)} {text(cell.detail)}".strip()
+
+
+def _claim(claim: Claim) -> str:
+    return f"**{text(f'{claim.text} {claim.word}'.strip())}** {text(claim.detail)}"
+
+
+def run_markdown(page: RunPage) -> str:
+    """The page of one run."""
+    summary = table(
+        ["Benchmark", "Best of ours", "Against the fastest correct baseline", "Against the named baseline"],
+        [
+            [
+                text(line.title),
+                text(line.who),
+                _claim(line.fastest),
+                _claim(line.named),
+            ]
+            for line in page.summary
+        ],
+        [False] * 4,
+    )
+    facts = table(["Machine", ""], [[text(name), text(value)] for name, value in page.facts], [False, False])
+    parts = [f"# {text(page.title)}", text(page.scope), text(page.byline), "## In short", summary, "## Machine", facts]
+    for section in page.sections:
+        parts += [f"## {text(section.title)}", text(section.summary), text(section.facts)]
+        for content in section.tables:
+            parts += [f"### {text(content.label)}", board(content)]
+    parts += ["## How to read this", "\n".join(f"- **{name}**: {text(meaning)}" for name, meaning in GUIDE), text(page.provenance)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def index_markdown(pages: Sequence[RunPage], title: str, scope: str) -> str:
+    """The list of runs, each linked to its page."""
+    rows = [[f"[{text(cell.text)}]({cell.href}.md)" if cell.href else _cell(cell) for cell in page.index_row] for page in pages]
+    runs = table([text(column.title) for column in INDEX_COLUMNS], rows, [column.number for column in INDEX_COLUMNS])
+    return f"# {text(title)}\n\n{text(scope)}\n\n{runs}\n"

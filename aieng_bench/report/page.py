@@ -1,0 +1,39 @@
+"""HTML pages: the templates filled, everything escaped, scripts and styles in files beside the pages, nothing from a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from aieng_bench.report.build import INDEX_COLUMNS
+from aieng_bench.report.view import GUIDE, RunPage
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("aieng_bench.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def run_html(page: RunPage, *, several: bool) -> str:
+    """The page of one run; ``several``: it stands beside others and links to their index."""
+    plots = page.roofline is not None or any(section.plots for section in page.sections)
+    return _templates().get_template("run.html.j2").render(page=page, guide=GUIDE, plots=plots, index=several)
+
+
+def index_html(pages: Sequence[RunPage], title: str, scope: str) -> str:
+    rows = [page.index_row for page in pages]
+    return _templates().get_template("index.html.j2").render(rows=rows, columns=INDEX_COLUMNS, title=title, scope=scope, plots=False)
+
+
+def assets() -> dict[str, str]:
+    """The files beside the pages, by name."""
+    from plotly.offline import get_plotlyjs
+
+    folder = files("aieng_bench.report") / "templates"
+    own = {name: (folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")}
+    return {**own, "plotly.min.js": get_plotlyjs()}

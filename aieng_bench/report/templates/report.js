@@ -1,0 +1,102 @@
+// Theme, sortable tables, copyable commands, plots. Loaded in the head so that the stored theme is set before the first paint.
+"use strict";
+
+(() => {
+  const root = document.documentElement;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  // Storage may be refused on file:// pages; the page then simply forgets the choice.
+  const stored = (value) => {
+    try {
+      return value === undefined ? localStorage.getItem("theme") : localStorage.setItem("theme", value);
+    } catch {
+      return null;
+    }
+  };
+  const theme = () => root.dataset.theme || (dark.matches ? "dark" : "light");
+  if (["light", "dark"].includes(stored())) root.dataset.theme = stored();
+
+  // ---- tables: a click on a header sorts by data-sort; cells without a value stay at the bottom, whatever the direction
+  function sortBy(header) {
+    const ascending = header.getAttribute("aria-sort") !== "ascending";
+    const column = header.cellIndex;
+    const body = header.closest("table").tBodies[0];
+    const value = (row) => row.cells[column]?.dataset.sort ?? "";
+    const order = (a, b) => (header.dataset.kind === "number" ? Number(a) - Number(b) : a.localeCompare(b));
+    const rows = [...body.rows].sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      if (x === "" || y === "") return (x === "") - (y === "");
+      return ascending ? order(x, y) : order(y, x);
+    });
+    for (const other of header.parentElement.cells) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+    body.append(...rows);
+  }
+
+  function makeSortable(table) {
+    for (const header of table.tHead.rows[0].cells) {
+      if (!header.dataset.kind) continue;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...header.childNodes);
+      button.addEventListener("click", () => sortBy(header));
+      header.append(button);
+    }
+  }
+
+  // ---- commands
+  async function copy(button) {
+    const code = button.previousElementSibling;
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      button.textContent = "Selected";
+    }
+    setTimeout(() => (button.textContent = "Copy"), 1500);
+  }
+
+  // ---- plots: the figures name roles, the style sheet gives each its colour in both themes
+  function draw(box) {
+    const plot = box.querySelector(".plot");
+    const colour = (name) => {
+      plot.style.color = `var(--${name})`;
+      return getComputedStyle(plot).color;
+    };
+    const figure = JSON.parse(box.querySelector("script").textContent);
+    for (const trace of figure.data) {
+      const ink = colour(trace.meta.role);
+      trace.marker = { ...trace.marker, color: ink, line: { width: 1, color: colour("surface") } };
+      trace.line = { ...trace.line, color: ink };
+      for (const bars of ["error_x", "error_y"]) if (trace[bars]) trace[bars].color = ink;
+      trace.textfont = { color: colour("muted"), size: 11 };
+    }
+    const { layout } = figure;
+    const axis = { gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("line"), tickcolor: colour("line") };
+    layout.xaxis = { ...layout.xaxis, ...axis };
+    layout.yaxis = { ...layout.yaxis, ...axis };
+    layout.font = { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: colour("ink") };
+    layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
+    layout.hoverlabel = { bgcolor: colour("sunken"), bordercolor: colour("line"), font: { color: colour("ink") }, align: "left" };
+    for (const shape of layout.shapes ?? []) shape.line.color = colour("muted");
+    return Plotly.react(plot, figure.data, layout, { displayModeBar: false, responsive: true });
+  }
+  const drawAll = () => document.querySelectorAll("figure[data-plot]").forEach(draw);
+
+  document.addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll("table.sortable").forEach(makeSortable);
+    document.querySelectorAll(".command button").forEach((button) => button.addEventListener("click", () => copy(button)));
+    const toggle = document.getElementById("theme");
+    const label = () => (toggle.textContent = theme() === "dark" ? "Light" : "Dark");
+    toggle.hidden = false;
+    label();
+    toggle.addEventListener("click", () => {
+      root.dataset.theme = theme() === "dark" ? "light" : "dark";
+      stored(root.dataset.theme);
+      label();
+      drawAll();
+    });
+    dark.addEventListener("change", () => (label(), drawAll()));
+    drawAll();
+  });
+})();
