@@ -90,7 +90,7 @@ def _columns(group: Group, ranked: Sequence[Row]) -> _Columns:
 def _metric(metric: MetricInfo, ranked: Sequence[Row], kind: str) -> tuple[Column, Callable[[Row], Cell]]:
     values = [row.medians[metric.name] for row in ranked if metric.name in row.medians]
     scale = fmt.scale(values, metric.unit)
-    column = Column(fmt.column(metric, scale.unit))
+    column = Column(fmt.column(metric, scale.unit).replace(" ↓", "\u00a0↓").replace(" ↑", "\u00a0↑"))
     if kind == "study":
         return column, lambda row: _mean(row.record, metric.name, scale)
     return column, lambda row: Cell(scale.text(v), sort=v) if (v := row.medians.get(metric.name)) is not None else Cell()

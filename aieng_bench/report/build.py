@@ -11,6 +11,7 @@ from aieng_bench.report import format as fmt
 from aieng_bench.report import plots, study
 from aieng_bench.report.board import board
 from aieng_bench.report.headline import headline
+from aieng_bench.report.roofline import roofline
 from aieng_bench.report.view import Cell, Column, Headline, RunPage, Section, slug
 from aieng_bench.summary import Group, groups
 
@@ -44,7 +45,7 @@ def run_page(records: Sequence[Record], title: str) -> RunPage:
         facts=_facts(records),
         summary=summary,
         sections=sections,
-        roofline=plots.roofline(cases, roles),
+        roofline=roofline(cases, roles),
         provenance=f"Rebuilt from {_count(len(records), 'record')} alone; together they hash to {digest}.",
         index_row=_index_row(records, name, summary),
     )
@@ -72,7 +73,7 @@ def _section(cases: Sequence[Group], anchor: str, roles: plots.Roles) -> Section
         how = "medians over launches of medians over rounds; 95 % intervals of speed-ups in brackets"
         one_launch = any(r.speedup is not None and r.speedup.over == "rounds" for g in cases for r in g.rows)
         how += " († one launch: the effect of memory layout is not in it)" if one_launch else ""
-    figures = [plots.speedups(cases, roles), *(plots.tradeoff(case, roles) for case in cases if definition.kind == "study")]
+    figures = [plots.speedups(cases, roles), *(study.tradeoff(case, roles) for case in cases if definition.kind == "study")]
     return Section(
         anchor=anchor,
         title=fmt.clean(definition.title),

@@ -37,7 +37,7 @@ def scale(values: Iterable[float], unit: str) -> Scale:
         return _pick(smallest, _TIME, "")
     if unit in ("B", "bytes"):
         return _pick(smallest, _BINARY, "")
-    if unit.endswith("/s"):
+    if re.fullmatch("[A-Z]+/s", unit):
         return _pick(smallest, _SI, unit)
     return Scale(unit, 1.0)
 

@@ -25,7 +25,8 @@ def headline(groups: Sequence[Group], anchor: str) -> Headline:
     if not names:
         who = f"nothing of ours is ranked in {cases}"
     elif len(names) == 1:
-        who = f"{next(iter(names))}, {f'best of ours in {cases}' if len(best) == len(groups) else f'ranked in {len(best)} of {cases}'}"
+        where = f"best of ours in {cases}" if len(best) == len(groups) else f"ranked in {len(best)} of {cases}"
+        who = f"{next(iter(names))}, {where}"
     else:
         who = ", ".join(f"{name} in {count}" for name, count in names.most_common()) + f" of {cases}"
     against = _study_claim if definition.kind == "study" else _speed_claim
@@ -46,9 +47,7 @@ def _named(group: Group, name: str | None) -> Row | None:
     return next((row for row in group.rows if row.rank is not None and row.record.contender.name == name), None)
 
 
-def _speed_claim(
-    groups: Sequence[Group], opponent: Callable[[Group], str | None], speedup: Callable[[Row], Ratio | None]
-) -> Claim:
+def _speed_claim(groups: Sequence[Group], opponent: Callable[[Group], str | None], speedup: Callable[[Row], Ratio | None]) -> Claim:
     """One case: its ratio and interval. Several: the geometric mean of the ratios and their range."""
     found = [(ratio, opponent(group)) for group in groups if (row := _best(group)) and (ratio := speedup(row)) is not None]
     if not found:
@@ -68,9 +67,7 @@ def _speed_claim(
     return Claim(f"{fmt.digits(mean)}×", _WORDS.get(colour, "mixed"), detail, colour)
 
 
-def _study_claim(
-    groups: Sequence[Group], opponent: Callable[[Group], str | None], speedup: Callable[[Row], Ratio | None]
-) -> Claim:
+def _study_claim(groups: Sequence[Group], opponent: Callable[[Group], str | None], speedup: Callable[[Row], Ratio | None]) -> Claim:
     """Quality and cost of the best of ours beside the baseline's, in the first case that has both."""
     metrics = groups[0].definition.metrics
     quality, cost = study.quality_metric(metrics), study.cost_metric(metrics)

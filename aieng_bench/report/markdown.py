@@ -1,4 +1,4 @@
-"""Markdown pages (GitHub's dialect): the same figures as tables. Every text from a record is escaped; nothing in it can mention, link or mark up."""
+"""Markdown pages in GitHub's dialect: the same figures as tables. No text from a record can mention, link or mark up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def text(value: str) -> str:
 
 
 def code(value: str) -> str:
-    """A code span for a table cell: the fence is longer than any run of backticks inside, pipes are escaped as GitHub's tables want."""
+    """A code span for a table cell: its fence is longer than any run of backticks inside, and pipes are escaped."""
     inside = " ".join(value.split()).replace("|", "\\|")
     fence = "`" * (max((len(run) for run in re.findall("`+", inside)), default=0) + 1)
     pad = " " if inside.startswith("`") or inside.endswith("`") else ""
@@ -29,8 +29,8 @@ def code(value: str) -> str:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
     """A pipe table of cells that are escaped already."""
-    line = lambda cells: f"| {' | '.join(cells)} |"  # noqa: E731
-    return "\n".join([line(heads), line(["--:" if number else ":--" for number in numbers]), *(line(row) for row in rows)])
+    rule = ["--:" if number else ":--" for number in numbers]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
 
 
 def board(content: Board) -> str:

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
 
 from aieng_bench.report.build import INDEX_COLUMNS
 from aieng_bench.report.view import GUIDE, RunPage
@@ -27,13 +28,13 @@ def run_html(page: RunPage, *, several: bool) -> str:
 
 def index_html(pages: Sequence[RunPage], title: str, scope: str) -> str:
     rows = [page.index_row for page in pages]
-    return _templates().get_template("index.html.j2").render(rows=rows, columns=INDEX_COLUMNS, title=title, scope=scope, plots=False)
+    return (
+        _templates().get_template("index.html.j2").render(rows=rows, columns=INDEX_COLUMNS, title=title, scope=scope, plots=False)
+    )
 
 
 def assets() -> dict[str, str]:
     """The files beside the pages, by name."""
-    from plotly.offline import get_plotlyjs
-
     folder = files("aieng_bench.report") / "templates"
     own = {name: (folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")}
     return {**own, "plotly.min.js": get_plotlyjs()}

@@ -119,10 +119,22 @@ class RunPage:
 
 
 GUIDE: Sequence[tuple[str, str]] = (
-    ("Ranked", "Only a cell that ran, passed the correctness gate and was measured cleanly shows a speed; every other cell says why not."),
-    ("Speed-up", "Time of the baseline over time of the contender: above 1 is faster. The 95 % interval is a bootstrap over launches."),
-    ("Fastest baseline", "The quickest correct baseline of the same case; the headline. The named baseline is what users run today."),
-    ("Correctness", "Error against a float64 oracle over the framework's own error in the same dtype: 1× is as exact as the framework."),
+    (
+        "Ranked",
+        "Only a cell that ran, passed the correctness gate and was measured cleanly shows a speed; every other cell says why not.",
+    ),
+    (
+        "Speed-up",
+        "Time of the baseline over time of the contender: above 1 is faster. The 95 % interval is a bootstrap over launches.",
+    ),
+    (
+        "Fastest baseline",
+        "The quickest correct baseline of the same case; the headline. The named baseline is what users run today.",
+    ),
+    (
+        "Correctness",
+        "Error against a float64 oracle over the framework's own error in the same dtype: 1× is as exact as the framework.",
+    ),
     ("Hot and cold", "Hot: the inputs may still be in cache from the call before. Cold: they come from memory."),
     ("Of the limit", "The least time the declared work needs on this machine, by its ceilings, over the time measured."),
     ("Self-reported", "Measured by whoever published it, on their machine. Nobody has run it again yet."),

@@ -180,9 +180,7 @@ def attention(**run: Any) -> list[Record]:
             unchecked = Check(verdict=Correctness.UNCHECKED)
             for name in ("cuda_sm90_ws", "triton_persistent"):
                 records.append(
-                    record(
-                        declared, case, name, "ours", outcome=Outcome.UNSUPPORTED, outcome_reason=reason, check=unchecked, **run
-                    )
+                    record(declared, case, name, "ours", outcome=Outcome.UNSUPPORTED, outcome_reason=reason, check=unchecked, **run)
                 )
     return records
 
@@ -196,23 +194,57 @@ def failures(**run: Any) -> list[Record]:
         "diffusion/ddim_step", "kernel", "DDIM step", "diffusers", LATENCY, flops=flops, bytes=moved, compute="float32"
     )
     unchecked = Check(verdict=Correctness.UNCHECKED)
-    timed = {name: measured(limit.time_us * over, name, limit=limit) for name, over in
-             (("cpu_avx512", 1.4), ("diffusers", 6.2), ("torch_eager", 5.1), ("noisy", 1.3), ("fast", 0.5), ("wrong", 1.0), ("bare", 1.2))}
+    timed = {
+        name: measured(limit.time_us * over, name, limit=limit)
+        for name, over in (
+            ("cpu_avx512", 1.4),
+            ("diffusers", 6.2),
+            ("torch_eager", 5.1),
+            ("noisy", 1.3),
+            ("fast", 0.5),
+            ("wrong", 1.0),
+            ("bare", 1.2),
+        )
+    }
     cells: list[tuple[str, str, dict[str, Any]]] = [
         ("cpu_avx512", "ours", timed["cpu_avx512"]),
         ("diffusers", "baseline", {"package": "diffusers", **timed["diffusers"]}),
         ("torch_eager", "baseline", {"package": "torch", **timed["torch_eager"]}),
-        ("noisy_neighbour", "ours", {**timed["noisy"], "quality": Quality.NOISY, "quality_reason": "another process used 60 % of the CPU"}),
-        ("faster_than_light", "baseline", {**timed["fast"], "quality": Quality.SUSPECT, "quality_reason": "below the physical floor"}),
+        (
+            "noisy_neighbour",
+            "ours",
+            {**timed["noisy"], "quality": Quality.NOISY, "quality_reason": "another process used 60 % of the CPU"},
+        ),
+        (
+            "faster_than_light",
+            "baseline",
+            {**timed["fast"], "quality": Quality.SUSPECT, "quality_reason": "below the physical floor"},
+        ),
         (HOSTILE[0], "ours", {**timed["wrong"], "check": check(Correctness.INCORRECT, f"RMSE ratio 31 > 2 {HOSTILE[2]}", 31.0)}),
         ("gives_nan", "ours", {**timed["wrong"], "check": check(Correctness.INCORRECT, "the output is not finite", None)}),
         (HOSTILE[1], "baseline", {**timed["bare"], "check": unchecked}),
-        (HOSTILE[2], "ours", {"outcome": Outcome.CRASHED, "outcome_reason": "signal 11 (SIGSEGV)", "check": unchecked,
-                              "log": f"Fatal Python error {HOSTILE[0]}\n{HOSTILE[2]}\n```\n"}),
-        (HOSTILE[3], "baseline", {"outcome": Outcome.TIMEOUT, "outcome_reason": f"no answer in 600 s {HOSTILE[3]}", "check": unchecked}),
+        (
+            HOSTILE[2],
+            "ours",
+            {
+                "outcome": Outcome.CRASHED,
+                "outcome_reason": "signal 11 (SIGSEGV)",
+                "check": unchecked,
+                "log": f"Fatal Python error {HOSTILE[0]}\n{HOSTILE[2]}\n```\n",
+            },
+        ),
+        (
+            HOSTILE[3],
+            "baseline",
+            {"outcome": Outcome.TIMEOUT, "outcome_reason": f"no answer in 600 s {HOSTILE[3]}", "check": unchecked},
+        ),
         (HOSTILE[4], "baseline", {"outcome": Outcome.OOM, "outcome_reason": "out of memory\u202e", "check": unchecked}),
         (HOSTILE[5], "ours", {"outcome": Outcome.OOM_HOST, "outcome_reason": "killed by the host", "check": unchecked}),
-        ("old_library", "baseline", {"outcome": Outcome.ERROR, "outcome_reason": "TypeError: unexpected argument", "check": unchecked}),
+        (
+            "old_library",
+            "baseline",
+            {"outcome": Outcome.ERROR, "outcome_reason": "TypeError: unexpected argument", "check": unchecked},
+        ),
         ("triton_fused", "ours", {"outcome": Outcome.UNSUPPORTED, "outcome_reason": "needs a CUDA device", "check": unchecked}),
     ]
     return [record(declared, case, name, kind, **{**run, **fields}) for name, kind, fields in cells]
@@ -230,19 +262,38 @@ def study(**run: Any) -> list[Record]:
     records = []
     for name, (kind, *centres, mebibytes) in figures.items():
         drawn = {
-            metric.name: (tuple(centre * random.Random(f"{name}{metric.name}{seed}").gauss(1, 0.003 if i else 0.001) for seed in range(3)),)
+            metric.name: (
+                tuple(centre * random.Random(f"{name}{metric.name}{seed}").gauss(1, 0.003 if i else 0.001) for seed in range(3)),
+            )
             for i, (metric, centre) in enumerate(zip(STUDY, centres, strict=True))
         }
         drawn["parameters"] = ((centres[-1],) * 3,)
         records.append(
             record(
-                declared, case, name, kind, samples=drawn, rounds=((0, 1, 2),), memory={"peak_bytes": mebibytes * 2**20},
-                check=Check(verdict=Correctness.PASSED), extra={"_epochs": 20.0}, setup_s=0.2, **run,
+                declared,
+                case,
+                name,
+                kind,
+                samples=drawn,
+                rounds=((0, 1, 2),),
+                memory={"peak_bytes": mebibytes * 2**20},
+                check=Check(verdict=Correctness.PASSED),
+                extra={"_epochs": 20.0},
+                setup_s=0.2,
+                **run,
             )
         )
     records.append(
-        record(declared, case, "vit_flash", "ours", outcome=Outcome.UNSUPPORTED, outcome_reason="needs a CUDA device",
-               check=Check(verdict=Correctness.UNCHECKED), **run)
+        record(
+            declared,
+            case,
+            "vit_flash",
+            "ours",
+            outcome=Outcome.UNSUPPORTED,
+            outcome_reason="needs a CUDA device",
+            check=Check(verdict=Correctness.UNCHECKED),
+            **run,
+        )
     )
     return records
 
@@ -250,3 +301,9 @@ def study(**run: Any) -> list[Record]:
 def run(**fields: Any) -> list[Record]:
     """A whole run, in the order a runner would write it."""
     return attention(**fields) + failures(**fields) + study(**fields)
+
+
+def two_runs() -> list[Record]:
+    """A run without and, a day later, one with a GPU and uncommitted changes."""
+    gpu = environment(machine="example-gpu", cpu="Example CPU 9001", gpu="Example GPU", gpu_memory_gib=80.0, dirty=True)
+    return run() + run(run="2026-11-25-fedcba9", created="2026-11-25T09:00:00Z", machine=gpu)

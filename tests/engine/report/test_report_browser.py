@@ -1,0 +1,192 @@
+"""The pages in a real browser, opened from disk: they load, sort, switch theme, draw, and ask no network for anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+    from selenium.webdriver.remote.webelement import WebElement
+
+pytestmark = pytest.mark.browser
+
+
+def prefer(driver: Chrome, scheme: str) -> None:
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+
+
+@pytest.fixture
+def chrome(driver: Chrome) -> Iterator[Chrome]:
+    """The browser as a new visitor has it: light, wide, nothing stored, empty logs."""
+    driver.get("about:blank")
+    prefer(driver, "light")
+    driver.get_log("browser")
+    driver.get_log("performance")
+    yield driver
+    driver.execute_script("localStorage.clear()")
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def load(chrome: Chrome, file: Path) -> None:
+    chrome.get(file.as_uri())
+
+
+def requested(chrome: Chrome) -> list[str]:
+    events = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
+    return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+
+
+def pages(site: Path, results: Path) -> list[Path]:
+    return [*site.glob("*.html"), *results.glob("*.html")]
+
+
+def test_pages_load_in_silence_and_from_disk_alone(chrome: Chrome, site: Path, results: Path) -> None:
+    found = pages(site, results)
+    assert len(found) == 4
+    for file in found:
+        load(chrome, file)
+        assert chrome.execute_script("return document.readyState") == "complete"
+        assert chrome.get_log("browser") == []
+        urls = requested(chrome)
+        assert file.as_uri() in urls
+        assert all(url.startswith(f"file://{file.parent}/") or url == "data:," for url in urls), urls
+
+
+def test_the_policy_stops_what_a_page_might_ask_for(chrome: Chrome, site: Path) -> None:
+    """The log would show a request or an injected script, so its silence above means something."""
+    load(chrome, site / "index.html")
+    chrome.execute_script("const i = new Image(); i.src = 'https://example.invalid/x.png'; document.body.append(i)")
+    chrome.execute_script("const s = document.createElement('script'); s.textContent = 'window.ran = 1'; document.body.append(s)")
+    assert chrome.execute_script("return window.ran") is None
+    messages = " ".join(entry["message"] for entry in chrome.get_log("browser"))
+    assert "img-src" in messages
+    assert "script-src" in messages
+
+
+def board(chrome: Chrome) -> WebElement:
+    """The table in which everything goes wrong: ranked rows above, the others below."""
+    return next(
+        t for t in chrome.find_elements("css selector", "table.board") if "N=524288" in (t.get_attribute("outerHTML") or "")
+    )
+
+
+def column(table: WebElement, number: int) -> list[str]:
+    return [
+        row.find_element("css selector", f":scope > *:nth-child({number})").text
+        for row in table.find_elements("css selector", "tbody tr")
+    ]
+
+
+def test_a_click_on_a_header_sorts(chrome: Chrome, site: Path) -> None:
+    load(chrome, site / "index.html")
+    table = board(chrome)
+    before = column(table, 1)
+    assert before[:4] == ["1", "2", "3", "–"]
+    rank = table.find_element("css selector", "thead th button")
+    rank.click()
+    assert column(table, 1) == before
+    rank.click()
+    assert column(table, 1) == ["3", "2", "1", *before[3:]], "cells without a value stay at the bottom"
+    assert table.find_element("css selector", "thead th").get_attribute("aria-sort") == "descending"
+    name = table.find_elements("css selector", "thead th button")[1]
+    name.click()
+    names = column(table, 2)
+    assert names.index("cpu_avx512\nours") < names.index("diffusers\nbaseline diffusers 0.42.1")
+    assert table.find_element("css selector", "thead th").get_attribute("aria-sort") is None
+
+
+def test_the_keyboard_sorts_too(chrome: Chrome, site: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    load(chrome, site / "index.html")
+    table = board(chrome)
+    latency = table.find_elements("css selector", "thead th button")[2]
+    latency.send_keys(Keys.ENTER)
+    latency.send_keys(Keys.ENTER)
+    assert column(table, 1)[:3] == ["3", "2", "1"]
+
+
+def ground(chrome: Chrome) -> str:
+    return str(chrome.execute_script("return getComputedStyle(document.body).backgroundColor"))
+
+
+def ink(chrome: Chrome) -> str:
+    script = "return getComputedStyle(document.querySelector('.xtick text, .ytick text')).fill"
+    return str(chrome.execute_script(script))
+
+
+def test_light_and_dark_differ_on_page_and_plots(chrome: Chrome, site: Path) -> None:
+    load(chrome, site / "index.html")
+    light = ground(chrome), ink(chrome)
+    prefer(chrome, "dark")
+    load(chrome, site / "index.html")
+    dark = ground(chrome), ink(chrome)
+    assert light[0] != dark[0]
+    assert light[1] != dark[1]
+    chrome.find_element("id", "theme").click()
+    assert (ground(chrome), ink(chrome)) == light, "the button overrides the system"
+    load(chrome, site / "index.html")
+    assert (ground(chrome), ink(chrome)) == light, "and is remembered"
+
+
+def contrast(chrome: Chrome, selector: str) -> float:
+    """WCAG contrast of the first such element's text on the ground it is painted on."""
+    script = """
+      const element = document.querySelector(arguments[0]);
+      let ground = element;
+      while (getComputedStyle(ground).backgroundColor === "rgba(0, 0, 0, 0)") ground = ground.parentElement;
+      const light = (css) => css.match(/[\\d.]+/g).slice(0, 3).map((c) => c / 255)
+        .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+      const both = [light(getComputedStyle(element).color), light(getComputedStyle(ground).backgroundColor)].sort((a, b) => b - a);
+      return (both[0] + 0.05) / (both[1] + 0.05);
+    """
+    return float(chrome.execute_script(script, selector))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast(chrome: Chrome, site: Path, scheme: str) -> None:
+    prefer(chrome, scheme)
+    load(chrome, site / "index.html")
+    for selector in (
+        "body",
+        ".muted",
+        ".detail",
+        ".kind.ours",
+        ".kind.baseline",
+        "td.good",
+        "td.bad",
+        ".status.bad",
+        ".status.warn",
+        "a",
+    ):
+        assert contrast(chrome, selector) >= 4.5, selector
+
+
+def test_plots_are_drawn_with_hostile_names_as_text(chrome: Chrome, site: Path) -> None:
+    load(chrome, site / "index.html")
+    figures = chrome.find_elements("css selector", "figure[data-plot]")
+    assert len(figures) == 3, "speed-ups of attention, the study's trade-off, the roofline"
+    for figure in figures:
+        assert figure.find_elements("css selector", ".scatterlayer .point path, .scatterlayer path.point")
+    assert chrome.find_elements("css selector", ".errorbar path")
+
+
+def width(chrome: Chrome) -> dict[str, Any]:
+    script = "return {page: document.documentElement.scrollWidth, window: innerWidth}"
+    return dict(chrome.execute_script(script))
+
+
+def test_a_narrow_screen_scrolls_tables_not_the_page(chrome: Chrome, site: Path, results: Path) -> None:
+    chrome.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    )
+    for file in pages(site, results):
+        load(chrome, file)
+        found = width(chrome)
+        assert found["page"] <= found["window"] == 400
