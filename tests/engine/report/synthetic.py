@@ -307,3 +307,12 @@ def two_runs() -> list[Record]:
     """A run without and, a day later, one with a GPU and uncommitted changes."""
     gpu = environment(machine="example-gpu", cpu="Example CPU 9001", gpu="Example GPU", gpu_memory_gib=80.0, dirty=True)
     return run() + run(run="2026-11-25-fedcba9", created="2026-11-25T09:00:00Z", machine=gpu)
+
+
+def under_hostile_names() -> list[Record]:
+    """Attention and the study, every contender but the named baselines under a name that attacks the page."""
+    records = []
+    for hostile, cell in zip(HOSTILE * 99, attention() + study()):
+        name = cell.contender.name if cell.contender.name == cell.definition.baseline else f"{hostile}{cell.contender.name}"
+        records.append(cell.model_copy(update={"contender": cell.contender.model_copy(update={"name": name})}))
+    return records

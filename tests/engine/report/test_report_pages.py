@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -119,11 +120,7 @@ def test_hostile_names_open_no_tag_and_no_link(page: Page) -> None:
 
 def test_hostile_names_are_inert_in_plotly(tmp_path: Path) -> None:
     """plotly reads some HTML in its texts, so names reach it escaped; and no name ends the JSON's script element."""
-    records = [
-        record if record.contender.name == "torch_sdpa" else renamed(record, f"{hostile}{record.contender.name}")
-        for hostile, record in zip(synthetic.HOSTILE * 9, synthetic.attention() + synthetic.study())
-    ]
-    write(records, tmp_path, synthetic.HOSTILE[2])
+    write(synthetic.under_hostile_names(), tmp_path, synthetic.HOSTILE[2])
     hostile = Page(tmp_path / "index.html")
     assert hostile.handlers == []
     assert not hostile.tags & {"img", "iframe", "form"}
@@ -135,8 +132,15 @@ def test_hostile_names_are_inert_in_plotly(tmp_path: Path) -> None:
             assert not any(re.search("<(?!br>)", text) for text in texts)
 
 
-def renamed(record: Record, name: str) -> Record:
-    return record.model_copy(update={"contender": record.contender.model_copy(update={"name": name})})
+def test_the_summary_gives_the_geometric_mean_and_its_range(page: Page) -> None:
+    best = [next(row for row in group.rows if row.record.contender.kind == "ours") for group in groups(synthetic.attention())]
+    values = [row.speedup_fastest.value for row in best if row.speedup_fastest]
+    assert len(values) == 6
+    line = next(row for row in page.rows if row[0].startswith("Attention, forward"))
+    assert line[1].startswith(f"{fmt.digits(math.prod(values) ** (1 / 6))}× mixed")
+    assert f"{fmt.digits(min(values))}× to {fmt.digits(max(values))}×" in line[1]
+    assert line[1].endswith("vs torch_blocked")
+    assert line[2].endswith("vs torch_sdpa")
 
 
 def test_a_rebuild_gives_the_same_bytes(site: Path, results: Path, tmp_path: Path) -> None:
