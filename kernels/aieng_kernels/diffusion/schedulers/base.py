@@ -1,0 +1,151 @@
+"""What both schedulers share: the schedule, forward noising, and the way from a step's coefficients to its result."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aieng_kernels.diffusion.coefficients import Coefficients
+from aieng_kernels.diffusion.schedulers.config import Configured
+from aieng_kernels.diffusion.schedulers.schedule import betas
+from aieng_kernels.diffusion.step import diffusion_step
+
+Generators = torch.Generator | list[torch.Generator]
+
+
+class Scheduler(Configured):
+    """Holds the schedule; its subclasses say which coefficients a step has."""
+
+    order = 1
+
+    def _set_schedule(self) -> None:
+        c = self.config
+        if c.prediction_type not in ("epsilon", "sample", "v_prediction"):
+            raise ValueError(f"prediction_type={c.prediction_type!r} must be epsilon, sample or v_prediction")
+        self.betas = betas(
+            c.beta_schedule, c.num_train_timesteps, c.beta_start, c.beta_end, c.trained_betas, c.rescale_betas_zero_snr
+        )
+        self.alphas = 1.0 - self.betas
+        self.alphas_cumprod = torch.cumprod(self.alphas, dim=0)
+        self.init_noise_sigma = 1.0
+        self.num_inference_steps: int | None = None
+        self.timesteps = torch.arange(c.num_train_timesteps - 1, -1, -1, dtype=torch.int64)
+        self._state: tuple[Any, ...] = ()
+        self._cumulative: NDArray[np.float32] = np.empty(0, np.float32)
+        self._cache: dict[Hashable, Coefficients] = {}
+
+    def scale_model_input(self, sample: Tensor, timestep: int | Tensor | None = None) -> Tensor:
+        """The sample as it is: these schedulers do not scale the model's input."""
+        return sample
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t = √ᾱ_t·x0 + √(1 − ᾱ_t)·noise for one timestep per sample, [B] (arXiv:2006.11239, equation 4); plain torch."""
+        root, rest = self._roots(original_samples, timesteps)
+        return root * original_samples + rest * noise
+
+    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """v = √ᾱ_t·noise − √(1 − ᾱ_t)·x0 for one timestep per sample, [B] (arXiv:2202.00512, appendix D); plain torch."""
+        root, rest = self._roots(sample, timesteps)
+        return root * noise - rest * sample
+
+    def _roots(self, sample: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        cumulative = self.alphas_cumprod.to(device=sample.device, dtype=sample.dtype)[timesteps.to(sample.device)]
+        shape = (-1,) + (1,) * (sample.ndim - 1)
+        return (cumulative**0.5).reshape(shape), ((1 - cumulative) ** 0.5).reshape(shape)
+
+    def __len__(self) -> int:
+        return int(self.config.num_train_timesteps)
+
+    def _fresh(self) -> NDArray[np.float32]:
+        """ᾱ on the host, read again (and the cached coefficients dropped) if a caller replaced any part of the schedule."""
+        schedule = self.alphas_cumprod
+        state = (schedule, schedule._version, self.timesteps, self.num_inference_steps, self._internal_dict)
+        if len(self._state) != len(state) or any(a is not b for a, b in zip(self._state, state, strict=True)):
+            self._state = state
+            self._cumulative = schedule.detach().to("cpu", torch.float32).numpy()
+            self._cache.clear()
+        return self._cumulative
+
+    def _at(self, timestep: int) -> np.float32:
+        if not 0 <= timestep < len(self._cumulative):
+            raise ValueError(f"timestep={timestep} must be in 0..{len(self._cumulative) - 1}")
+        return self._cumulative[timestep]  # type: ignore[no-any-return]
+
+    def _clip(self) -> float | None:
+        return self.config.clip_sample_range if self.config.clip_sample and not self.config.thresholding else None
+
+    def _apply(
+        self,
+        sample: Tensor,
+        model_output: Tensor,
+        uncond: Tensor | None,
+        guidance: float,
+        noise: Tensor | None,
+        coefficients: Coefficients,
+        backend: str | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The step in one pass where it can be, else in plain torch."""
+        dtype = sample.dtype
+        if model_output.dtype is not dtype:  # as torch's own arithmetic would
+            dtype = torch.promote_types(dtype, model_output.dtype)
+        sample, model_output = sample.to(dtype), model_output.to(dtype)
+        uncond = None if uncond is None else uncond.to(dtype)
+        noise = None if noise is None else noise.to(dtype)
+        tensors = (sample, model_output, uncond, noise)
+        if self.config.thresholding or (torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)):
+            if backend is not None:
+                raise ValueError(f"backend={backend!r} cannot be forced: thresholding and gradients go through plain torch")
+            return self._plain(sample, model_output, uncond, guidance, noise, coefficients)
+        return diffusion_step(sample, model_output, coefficients, uncond=uncond, guidance=guidance, noise=noise, backend=backend)
+
+    def _plain(
+        self, sample: Tensor, e: Tensor, uncond: Tensor | None, guidance: float, noise: Tensor | None, coefficients: Coefficients
+    ) -> tuple[Tensor, Tensor]:
+        """The definition in differentiable torch, with dynamic thresholding; noise not given is torch.randn's."""
+        p, q, r, s, t, sigma, clip = coefficients
+        dtype = sample.dtype
+        work = torch.promote_types(dtype, torch.float32)
+        x, e = sample.to(work), e.to(work)
+        if uncond is not None:
+            e = uncond + guidance * (e - uncond)
+        original = p * x + q * e
+        if self.config.thresholding:
+            original = self._threshold_sample(original)
+        elif clip is not None:
+            original = original.clamp(-clip, clip)
+        previous = r * original + s * x + t * e
+        if sigma != 0:
+            previous = previous + sigma * (torch.randn_like(sample) if noise is None else noise)
+        return previous.to(dtype), original.to(dtype)
+
+    def _threshold_sample(self, sample: Tensor) -> Tensor:
+        """Dynamic thresholding (arXiv:2205.11487, section 2.3): clip to ±s and divide by s, s a quantile of each sample's |x0|."""
+        magnitudes = sample.flatten(1).abs()
+        s = torch.quantile(magnitudes, self.config.dynamic_thresholding_ratio, dim=1)
+        s = s.clamp(min=1, max=self.config.sample_max_value).view(-1, *[1] * (sample.ndim - 1))
+        return sample.clamp(-s, s) / s
+
+
+def draw(like: Tensor, generator: Generators) -> Tensor:
+    """Standard normals in the shape, dtype and device of ``like``, the numbers that ``diffusers`` draws from this generator.
+
+    A generator on the CPU draws there; a list has one generator for each sample of the batch.
+    """
+    generators = generator if isinstance(generator, list) else [generator]
+    if len(generators) == 1:
+        return _randn(like.shape, generators[0], like)
+    if len(generators) != like.shape[0]:
+        raise ValueError(f"generator must be one, or one for each of {like.shape[0]} samples, not {len(generators)}")
+    return torch.cat([_randn((1, *like.shape[1:]), g, like) for g in generators])
+
+
+def _randn(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    device = like.device if generator.device.type == like.device.type else generator.device
+    if device.type not in ("cpu", like.device.type):
+        raise ValueError(f"generator is on {generator.device}, which cannot draw for a tensor on {like.device}")
+    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
