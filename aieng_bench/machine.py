@@ -77,10 +77,10 @@ def environment(
     )
 
 
-def slug(cpu: str, cores: int, memory: float, gpu_name: str | None) -> str:
+def slug(cpu: str, cores: int, memory: float | None, gpu_name: str | None) -> str:
     """The folder name of a machine, e.g. ``amd-epyc-9354-2c-23gib-h200``: what it is made of, never what it is called."""
     cpu = re.sub(r"\((r|tm|c)\)|@.*|\b(cpu|processor|\d+-core)\b", " ", cpu.lower())
-    parts = [cpu, f"{cores}c", f"{int(memory)}gib"]
+    parts = [cpu, f"{cores}c", f"{int(memory)}gib" if memory is not None else ""]
     if gpu_name:
         parts.append(re.sub(r"\b(nvidia|geforce|tesla)\b", " ", gpu_name.lower()))
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts)).strip("-")

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Literal
 
@@ -42,6 +42,10 @@ class Ratio:
     high: float
     over: Literal["launches", "rounds", "seeds"] = "launches"
     n: int = 1
+
+    def to_json(self) -> dict[str, float | int | str | None]:
+        """For JSON, which has no infinity: an end without bound is null."""
+        return {**asdict(self), "high": self.high if math.isfinite(self.high) else None}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -15,8 +14,6 @@ from pydantic import ValidationError
 
 from aieng_bench.record.schema import SCHEMA_VERSION, Part, Record, canonical, content_hash
 
-RUNS = Path("runs")
-
 
 class Broken(ValueError):
     """A text that is no whole, valid record; ``reason`` starts with the JSON path where one is known."""
@@ -28,7 +25,7 @@ class Broken(ValueError):
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a source held: whole records in order of their place, and what was left out."""
+    """What a source held: its whole records (see :func:`order`), and what was left out."""
 
     records: list[Record]
     broken: list[Broken]
@@ -124,7 +121,13 @@ def load(path: Path) -> Loaded:
                 records.append(parse(text))
             except Broken as error:
                 broken.append(Broken(error.reason, where))
-    return Loaded(records, broken)
+    return Loaded(sorted(records, key=order), broken)
+
+
+def order(record: Record) -> tuple[Any, ...]:
+    """Sort key by run, benchmark, case and contender, where ``S=512`` comes before ``S=1024``."""
+    axes = [(0, value, "") if isinstance(value, (int, float)) else (1, 0, value) for value in record.case.values()]
+    return record.run, record.definition.benchmark, axes, record.contender.name
 
 
 def _files(folder: Path) -> list[Path]:
@@ -148,18 +151,3 @@ def _texts(file: Path, broken: list[Broken]) -> Iterator[tuple[str, str]]:
     for number, text in enumerate(content.split("\n"), start=1):
         if text.strip():
             yield f"{file}:{number}", text
-
-
-def resolve(name: str, runs: Path = RUNS) -> Path:
-    """The path a user means: a path, the name of a run under ``runs``, or ``latest``. Raises LookupError with the nearest names."""
-    if name != "latest" and Path(name).exists():
-        return Path(name)
-    known = sorted(folder.parent.name for folder in runs.glob("*/run.json"))
-    if name == "latest":
-        if known:
-            return runs / known[-1]
-        raise LookupError(f"there is no run under {runs}/ yet")
-    if name in known:
-        return runs / name
-    near = difflib.get_close_matches(name, [*known, "latest"], n=3, cutoff=0.3)
-    raise LookupError(f"no run or file {name!r}" + (f"; nearest: {', '.join(near)}" if near else ""))

@@ -75,7 +75,7 @@ class ContenderInfo(Part):
 
 
 class OutputError(Part):
-    """Error of one output (or input gradient) against the float64 oracle; ratios are to the framework's own error (measure/gate.py)."""
+    """Error of one output (or input gradient) against the float64 oracle; ratios are to the framework's own (measure/gate.py)."""
 
     output: str
     rmse: Finite | None

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from aieng_bench.record.reading import RUNS, Broken, Loaded, first_error, line, load, strict_json
+from aieng_bench.record.reading import Broken, Loaded, first_error, line, load, strict_json
 from aieng_bench.record.schema import Environment, Part, Record, Value, canonical
 
-__all__ = ["RUNS", "Broken", "Loaded", "Manifest", "RunStore", "load", "write_whole"]
+__all__ = ["Broken", "Loaded", "Manifest", "RunStore", "load", "write_whole"]
+
+RUNS = Path("runs")
 
 
 class Manifest(Part):

@@ -31,13 +31,13 @@ class Scale:
 
 
 def scale(values: Iterable[float], unit: str) -> Scale:
-    """The unit in which the smallest of the values reads best: times as ns … s, bytes as B … GiB, rates and counts as k, M, G."""
+    """The unit in which the smallest of the values reads best: times as ns … s, bytes as B … GiB, machine rates as k … T."""
     smallest = min((abs(v) for v in values if v and math.isfinite(v)), default=1.0)
     if unit in ("µs", "us"):
         return _pick(smallest, _TIME, "")
     if unit in ("B", "bytes"):
         return _pick(smallest, _BINARY, "")
-    if re.fullmatch("[A-Z]+/s", unit):
+    if re.fullmatch("[A-Z]+/s|exp/s", unit):
         return _pick(smallest, _SI, unit)
     return Scale(unit, 1.0)
 
@@ -97,15 +97,20 @@ def memory(record: Record) -> str:
     return quantity(record.memory.get("peak_bytes"), "B")
 
 
+def error_ratio(record: Record) -> str:
+    """The worst error of an output over the framework's own, both against float64, e.g. ``0.83``."""
+    errors = [output.rmse_ratio for output in record.check.outputs if output.rmse_ratio is not None]
+    return digits(max(errors)) if errors else NOTHING
+
+
 def correctness(record: Record) -> str:
-    """The verdict with the worst error over the framework's own, e.g. ``passed, 0.8× framework error``."""
+    """The verdict with :func:`error_ratio`, e.g. ``passed, 0.83× error``."""
     if record.outcome is not Outcome.RAN:
         return NOTHING
-    word = {Correctness.PASSED: "passed", Correctness.INCORRECT: "INCORRECT", Correctness.UNCHECKED: "unchecked"}[
-        record.check.verdict
-    ]
-    errors = [output.rmse_ratio for output in record.check.outputs if output.rmse_ratio is not None]
-    return f"{word}, {digits(max(errors))}× error" if errors else word
+    verdict = record.check.verdict
+    word = "INCORRECT" if verdict is Correctness.INCORRECT else verdict.lower()
+    error = error_ratio(record)
+    return word if error == NOTHING else f"{word}, {error}× error"
 
 
 def status(record: Record) -> str:
@@ -136,3 +141,8 @@ def clean(text: str, limit: int = 400) -> str:
     )
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def code(text: str) -> str:
+    """Text from a record as a Markdown code span, within which it mentions nobody, links nothing and breaks no table."""
+    return f"`{clean(text).replace('`', chr(39)).replace('|', '¦') or NOTHING}`"

@@ -148,7 +148,7 @@ def test_a_published_file_and_a_folder_of_them(tmp_path):
     published.write_text(f"{GOOD}\n{GOOD[:-1]}\n\n{other}\n", encoding="utf-8", newline="")
     for source in (published, tmp_path):
         loaded = load(source)
-        assert [r.contender.name for r in loaded.records] == ["ours", "other"]
+        assert [r.contender.name for r in loaded.records] == ["other", "ours"]
         assert [b.where for b in loaded.broken] == [f"{published}:2"]
 
 

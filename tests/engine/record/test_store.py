@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from aieng_bench.record.reading import Broken, resolve
+from aieng_bench.record.reading import Broken
 from aieng_bench.record.schema import ContenderInfo
+from aieng_bench.record.sources import resolve
 from aieng_bench.record.store import RunStore, file_name, load, write_whole
 from tests.engine.made import ENVIRONMENT, record
 

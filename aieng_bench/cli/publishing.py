@@ -1,0 +1,77 @@
+"""``show``, ``report``, ``publish`` and ``verify``: what is done with records once they are there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aieng_bench.cli.comparing import read
+from aieng_bench.cli.console import console
+from aieng_bench.cli.errors import FAILED, INFRASTRUCTURE, NOTHING, fail
+
+Source = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's folder or name, 'latest', a published file, or a folder of them.")
+]
+
+
+def show(run: Source = "latest") -> None:
+    """Print the tables of a run again."""
+    from aieng_bench.cli import tables
+    from aieng_bench.summary import groups
+
+    records = read(run).records
+    if not records:
+        fail(f"{run} holds no records", NOTHING)
+    out = console()
+    tables.print_groups(out, groups(records))
+    out.print(f"\n{tables.counts(records)}", style="bold")
+
+
+def report(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="Folder for the pages; files of the same name are replaced.")],
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "aieng-bench",
+) -> None:
+    """Write a page (HTML, works offline) and a Markdown file for each run of a source."""
+    from aieng_bench import report as reporting
+
+    records = read(source).records
+    if not records:
+        fail(f"{source} holds no records", NOTHING)
+    reporting.write(records, out, title)
+    console().print(f"wrote {out / 'index.html'} and {out / 'index.md'}", soft_wrap=True)
+
+
+def publish(
+    run: Source,
+    results: Annotated[Path, typer.Option(help="Where published results are kept.")] = Path("results"),
+) -> None:
+    """Pack a run into one file under results/, each record with its hash; also takes pytest-benchmark JSON."""
+    from aieng_bench.record import publish as publishing
+    from aieng_bench.record import sources
+    from aieng_bench.record.reading import Broken
+
+    try:
+        path = publishing.publish(sources.read(run), results)
+    except Broken as error:
+        fail(str(error), INFRASTRUCTURE)
+    except ValueError as error:
+        fail(str(error), FAILED)
+    console().print(f"published {path}; check it with: aieng-bench verify {path}", soft_wrap=True)
+
+
+def verify(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Published files, or folders of them.")],
+) -> None:
+    """Check that published records are as they were written: schema and hash of every line."""
+    from aieng_bench.record import publish as publishing
+    from aieng_bench.report.format import clean
+
+    problems = [problem for file in files for problem in publishing.verify(file)]
+    for problem in problems:
+        typer.echo(clean(str(problem)), err=True)
+    if problems:
+        fail(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}: not as published", FAILED)
+    console().print(f"{', '.join(map(str, files))}: as published", soft_wrap=True)
