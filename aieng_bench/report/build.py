@@ -87,7 +87,14 @@ def _section(cases: Sequence[Group], anchor: str, roles: plots.Roles) -> Section
 def _byline(records: Sequence[Record]) -> str:
     machine = records[0].environment
     parts = dict(_machine(machine))
-    shown = (machine.cpu, _count(machine.cores, "core"), parts["Memory"], parts["GPU"], f"commit {commit(machine)}", _date(records))
+    shown = (
+        machine.cpu,
+        _count(machine.cores, "core"),
+        parts["Memory"],
+        parts["GPU"],
+        f"commit {_commit(machine)}",
+        _date(records),
+    )
     return fmt.clean(" · ".join((*shown, "self-reported")), limit=1000)
 
 
@@ -120,7 +127,7 @@ def _machine(machine: Environment) -> list[tuple[str, str]]:
         ("Driver", machine.driver or ""),
         ("System", machine.os),
         ("Python", machine.python),
-        ("Commit", commit(machine)),
+        ("Commit", _commit(machine)),
         ("malloc", machine.malloc),
         ("Instruction sets", ", ".join(machine.isa)),
         ("Libraries", ", ".join(f"{name} {version}" for name, version in sorted(machine.libraries.items()))),
@@ -128,7 +135,7 @@ def _machine(machine: Environment) -> list[tuple[str, str]]:
     ]
 
 
-def commit(machine: Environment) -> str:
+def _commit(machine: Environment) -> str:
     if machine.commit is None:
         return "not from a git checkout"
     return f"{machine.commit[:12]}{', with uncommitted changes' if machine.dirty else ''}"
@@ -138,7 +145,7 @@ def _index_row(records: Sequence[Record], name: str, summary: Sequence[Headline]
     """One cell per column of INDEX_COLUMNS."""
     run, machine, date = fmt.clean(records[0].run), records[0].environment, fmt.clean(_date(records))
     ranked = sum(record.ranked for record in records)
-    parts = dict(_machine(machine))
+    parts, revision = dict(_machine(machine)), fmt.clean((machine.commit or fmt.NOTHING)[:12])
     return (
         Cell(run, sort=run, href=name, number=False),
         Cell(date, sort=date, number=False),
@@ -148,7 +155,7 @@ def _index_row(records: Sequence[Record], name: str, summary: Sequence[Headline]
             sort=fmt.clean(machine.machine),
             number=False,
         ),
-        Cell(fmt.clean(commit(machine)), sort=fmt.clean(commit(machine)), number=False),
+        Cell(revision, "uncommitted changes" if machine.dirty else "", revision, number=False),
         Cell(f"{ranked} of {len(records)}", sort=ranked),
         Cell("; ".join(f"{line.title} {line.fastest.text}" for line in summary), number=False),
     )

@@ -124,6 +124,7 @@ def _bubble(
         mode="markers+text",
         text=[plots.inert(record.contender.name[:28])],
         textposition="middle right",
+        cliponaxis=False,
         hoverinfo="text",
         hovertext=[
             f"{plots.inert(record.contender.name)}<br>{fmt.digits(y[0])} at {scale.text(x[0])} {scale.unit}<br>{fmt.memory(record)}"

@@ -125,7 +125,7 @@ GUIDE: Sequence[tuple[str, str]] = (
     ),
     (
         "Speed-up",
-        "Time of the baseline over time of the contender: above 1 is faster. The 95 % interval is a bootstrap over launches.",
+        "Time of the baseline over that of the contender: above 1 is faster. The 95 % interval is a bootstrap over launches (two: Student's t).",
     ),
     (
         "Fastest baseline",

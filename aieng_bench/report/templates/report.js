@@ -45,7 +45,7 @@
 
   // ---- commands
   async function copy(button) {
-    const code = button.previousElementSibling;
+    const code = button.nextElementSibling;
     try {
       await navigator.clipboard.writeText(code.textContent);
       button.textContent = "Copied";
@@ -75,6 +75,13 @@
     const axis = { gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("line"), tickcolor: colour("line") };
     layout.xaxis = { ...layout.xaxis, ...axis };
     layout.yaxis = { ...layout.yaxis, ...axis };
+    // On a narrow screen the legend stands upright and needs room of its own.
+    const upright = plot.clientWidth < 560 && layout.showlegend !== false;
+    if (upright) {
+      layout.legend = { ...layout.legend, orientation: "v" };
+      layout.height += 20 * figure.data.filter((trace) => trace.showlegend !== false).length;
+    }
+    plot.style.height = `${layout.height}px`;
     layout.font = { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: colour("ink") };
     layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
     layout.hoverlabel = { bgcolor: colour("sunken"), bordercolor: colour("line"), font: { color: colour("ink") }, align: "left" };
