@@ -6,8 +6,8 @@ BIN := .venv/bin
 
 .PHONY: bench test lint install clean
 bench: install
-	@$(BIN)/aieng-bench run '*' --quick --out runs/quick
-	@$(BIN)/aieng-bench report runs/quick --out reports/site
+	@$(BIN)/aieng-bench run '*' --quick --resume --out runs/quick; status=$$?; [ $$status -le 2 ] || exit $$status; \
+	$(BIN)/aieng-bench report runs/quick --out reports/site && exit $$status
 
 test: lint
 	$(BIN)/python -m pytest $(TESTFLAGS)

@@ -233,7 +233,7 @@ def _verdict(change: Change) -> Change:
         if change.p < ALPHA:
             return replace(change, verdict=Verdict.FASTER if low > band else Verdict.SLOWER)
         return replace(change, reason=f"p = {change.p:.2g} after correction")
-    return replace(change, reason="the interval reaches into the band")
+    return replace(change, reason="interval too wide")
 
 
 def _differences(base: Iterable[Record], head: Iterable[Record]) -> list[tuple[str, str, str]]:

@@ -19,7 +19,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -198,18 +198,19 @@ def student(freedom: int) -> float:
 
 
 def _bootstrap(pairs: Sequence[Floats], value: float) -> Ratio:
-    launches, rounds = len(pairs), min(pair.shape[1] for pair in pairs)
-    # A launch is drawn as often as the shortest has rounds: with launches of unequal length this errs on the wide side.
-    sizes = np.array([pair.shape[1] for pair in pairs])
-    values = np.zeros((2, launches, int(sizes.max())))
-    for i, pair in enumerate(pairs):
-        values[:, i, : pair.shape[1]] = pair
-    which, within = _draws(launches, rounds)
-    drawn = values[:, which[:, :, None], (within * sizes[which][:, :, None]).astype(np.intp)]
-    figures = np.median(np.median(drawn, axis=3), axis=2)
+    launches, sizes = len(pairs), tuple(pair.shape[1] for pair in pairs)
+    drawn = np.concatenate(pairs, axis=1)[:, _draws(sizes)]
+    figures = _medians(_medians(drawn))
     low, high = np.quantile(figures[0] / figures[1], [0.025, 0.975])
     over: Literal["launches", "rounds"] = "launches" if launches > 1 else "rounds"
-    return Ratio(value, min(float(low), value), max(float(high), value), over, launches if launches > 1 else rounds)
+    return Ratio(value, min(float(low), value), max(float(high), value), over, launches if launches > 1 else sizes[0])
+
+
+def _medians(values: Floats) -> Floats:
+    """Medians along the last axis; sorting in place is several times faster than np.median for many short rows."""
+    values.sort(axis=-1)
+    n = values.shape[-1]
+    return np.asarray((values[..., (n - 1) // 2] + values[..., n // 2]) / 2)
 
 
 def _ratio_of_medians(pairs: Sequence[Floats]) -> float:
@@ -217,8 +218,14 @@ def _ratio_of_medians(pairs: Sequence[Floats]) -> float:
     return float(above / below)
 
 
-@cache
-def _draws(launches: int, rounds: int) -> tuple[npt.NDArray[np.intp], Floats]:
-    """Which launches and which rounds (as a part of the launch, 0..1) each resample takes; the same for equal shapes, always."""
+@lru_cache(maxsize=16)
+def _draws(sizes: tuple[int, ...]) -> npt.NDArray[np.intp]:
+    """Places in the joined samples of launches of these sizes that each resample takes, [resample, launch, round]; always the same.
+
+    A launch is drawn as often as the shortest has rounds: with launches of unequal length this errs on the wide side.
+    """
     generator = np.random.Generator(np.random.PCG64(20_011_978))
-    return generator.integers(0, launches, (RESAMPLES, launches)), generator.random((RESAMPLES, launches, rounds))
+    starts, lengths = np.cumsum([0, *sizes[:-1]]), np.array(sizes)
+    which = generator.integers(0, len(sizes), (RESAMPLES, len(sizes), 1))
+    within = generator.random((RESAMPLES, len(sizes), min(sizes))) * lengths[which]
+    return np.asarray(starts[which] + within.astype(np.intp))

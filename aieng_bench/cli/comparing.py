@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from aieng_bench.cli.errors import INFRASTRUCTURE, fail
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from aieng_bench.compare import Change, Comparison
     from aieng_bench.record.reading import Loaded
@@ -62,19 +64,13 @@ def read(name: str) -> Loaded:
 
 
 def show(found: Comparison, out: Console) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from aieng_bench.report.format import clean
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for head in HEADS:
-        table.add_column(head, overflow="fold")
-    for change in found.changes:
-        cell, metric, base, head, effect, verdict, reason = row(change)
-        table.add_row(*map(Text, (cell, metric, base, head, effect)), Text.assemble((verdict, COLOURS[verdict]), f" {reason}"))
-    if found.changes:
-        out.print(table)
+    for (benchmark, case), changes in groupby(found.changes, key=lambda change: (change.benchmark, change.case)):
+        out.print(Text.assemble((clean(benchmark), "bold"), f"  {clean(case)}"), soft_wrap=True)
+        out.print(table(list(changes)))
     for failure in found.failures:
         text = f"FAILED  {failure.benchmark} {failure.case} {failure.contender}: {failure.base} → {failure.head}"
         out.print(clean(text), style="red", soft_wrap=True)
@@ -83,16 +79,29 @@ def show(found: Comparison, out: Console) -> None:
     out.print(verdicts(found), style="bold")
 
 
-HEADS = ("cell", "metric", "base", "head", "head is × better", "verdict")
+def table(changes: Sequence[Change]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for whole in (True, False, False, False, True, False):
+        made.add_column(no_wrap=whole, overflow="fold")
+    for change in changes:
+        contender, metric, base, head, effect, verdict, reason = row(change)
+        made.add_row(Text(f"  {verdict}", COLOURS[verdict]), contender, metric, f"{base} → {head}", effect, Text(reason, "dim"))
+    return made
+
+
+HEADS = ("cell", "contender", "metric", "base", "head", "head is × better", "verdict")
 
 
 def row(change: Change) -> tuple[str, str, str, str, str, str, str]:
+    """Contender, metric, base, head, effect, verdict and reason, as text that is safe to print."""
     from aieng_bench.report.format import clean, quantity, ratio
 
-    metric = change.metric
-    name = clean(f"{change.benchmark} {change.case} {change.contender}")
-    figures = [quantity(value, metric.unit) for value in (change.base, change.head)]
-    return name, clean(metric.name), figures[0], figures[1], ratio(change.effect), str(change.verdict), clean(change.reason)
+    base, head = (quantity(value, change.metric.unit) for value in (change.base, change.head))
+    effect, verdict = ratio(change.effect), str(change.verdict)
+    return clean(change.contender), clean(change.metric.name), base, head, effect, verdict, clean(change.reason)
 
 
 def notes(found: Comparison) -> list[str]:
@@ -131,10 +140,11 @@ def as_markdown(found: Comparison) -> str:
     if found.changes:
         lines += [f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
     for change in found.changes:
-        cell, metric, base, head, effect, verdict, reason = row(change)
+        contender, metric, base, head, effect, verdict, reason = row(change)
+        cell = f"{code(f'{change.benchmark} {change.case}')} | {code(contender)}"
         shown = f"**{verdict}**" if verdict in ("FASTER", "SLOWER") else verdict
         why = f" {code(reason)}" if reason else ""
-        lines.append(f"| {code(cell)} | {code(metric)} | {base} | {head} | {effect} | {shown}{why} |")
+        lines.append(f"| {cell} | {code(metric)} | {base} | {head} | {effect} | {shown}{why} |")
     lines.append("")
     for failure in found.failures:
         name = code(f"{failure.benchmark} {failure.case} {failure.contender}")
