@@ -46,7 +46,7 @@ class Implementation:
         """Hash of the family's Python files and of the native sources it may be built from."""
         package = Path(__file__).parent
         native = package.parent.parent / "csrc"
-        files = [*sorted((package / self.family).glob("*.py"))]
+        files = [*sorted((package / self.family).rglob("*.py"))]
         files += sorted(p for folder in ("common", self.family) for p in (native / folder).glob("*.*"))
         digest = hashlib.sha256()
         for path in files:
