@@ -28,7 +28,7 @@ def write(records: Sequence[Record], out: Path, title: str) -> list[Path]:
         runs[record.run].append(record)
     several = len(runs) > 1
     newest = sorted(runs, key=lambda run: (min(record.created for record in runs[run]), run), reverse=True)
-    pages = [run_page(runs[run], f"{title}: {run}" if several else title) for run in newest]
+    pages = [run_page(runs[run], title) for run in newest]
     texts = assets()
     for page in pages:
         name = page.slug if several else "index"

@@ -25,8 +25,8 @@ INDEX_COLUMNS = (
 )
 
 
-def run_page(records: Sequence[Record], title: str) -> RunPage:
-    """The page of one run."""
+def run_page(records: Sequence[Record], site: str) -> RunPage:
+    """The page of one run; ``site`` is the name of the whole."""
     cases = groups(records)
     by_benchmark: dict[tuple[str, str, str], list[Group]] = defaultdict(list)
     for case in cases:
@@ -39,7 +39,8 @@ def run_page(records: Sequence[Record], title: str) -> RunPage:
     digest = hashlib.sha256("".join(sorted(content_hash(record) for record in records)).encode()).hexdigest()
     return RunPage(
         slug=name,
-        title=fmt.clean(title),
+        site=fmt.clean(site),
+        title=_title(records[0].environment),
         scope=_scope(records, cases, len(sections)),
         byline=_byline(records),
         facts=_facts(records),
@@ -84,18 +85,21 @@ def _section(cases: Sequence[Group], anchor: str, roles: plots.Roles) -> Section
     )
 
 
+def _title(machine: Environment) -> str:
+    return fmt.clean(f"{machine.cpu}, {machine.gpu or 'no GPU'}")
+
+
 def _byline(records: Sequence[Record]) -> str:
     machine = records[0].environment
-    parts = dict(_machine(machine))
     shown = (
-        machine.cpu,
         _count(machine.cores, "core"),
-        parts["Memory"],
-        parts["GPU"],
-        f"commit {_commit(machine)}",
+        f"{machine.memory_gib:.1f} GiB",
         _date(records),
+        f"commit {_commit(machine)}",
+        f"run {records[0].run}",
+        "self-reported",
     )
-    return fmt.clean(" · ".join((*shown, "self-reported")), limit=1000)
+    return fmt.clean(" · ".join(shown), limit=1000)
 
 
 def _date(records: Sequence[Record]) -> str:

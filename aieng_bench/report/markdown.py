@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from aieng_bench.report.build import INDEX_COLUMNS
+from aieng_bench.report.format import clean
 from aieng_bench.report.view import GUIDE, Board, BoardRow, Cell, Claim, RunPage
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]#~|!$])")
@@ -74,7 +75,15 @@ def run_markdown(page: RunPage) -> str:
         [False] * 4,
     )
     facts = table(["Machine", ""], [[text(name), text(value)] for name, value in page.facts], [False, False])
-    parts = [f"# {text(page.title)}", text(page.scope), text(page.byline), "## In short", summary, "## Machine", facts]
+    parts = [
+        f"# {text(page.site)}: {text(page.title)}",
+        text(page.scope),
+        text(page.byline),
+        "## In short",
+        summary,
+        "## Machine",
+        facts,
+    ]
     for section in page.sections:
         parts += [f"## {text(section.title)}", text(section.summary), text(section.facts)]
         for content in section.tables:
@@ -87,4 +96,4 @@ def index_markdown(pages: Sequence[RunPage], title: str, scope: str) -> str:
     """The list of runs, each linked to its page."""
     rows = [[f"[{text(cell.text)}]({cell.href}.md)" if cell.href else _cell(cell) for cell in page.index_row] for page in pages]
     runs = table([text(column.title) for column in INDEX_COLUMNS], rows, [column.number for column in INDEX_COLUMNS])
-    return f"# {text(title)}\n\n{text(scope)}\n\n{runs}\n"
+    return f"# {text(clean(title))}\n\n{text(scope)}\n\n{runs}\n"

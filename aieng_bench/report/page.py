@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from aieng_bench.report.build import INDEX_COLUMNS
+from aieng_bench.report.format import clean
 from aieng_bench.report.view import GUIDE, RunPage
 
 
@@ -29,7 +30,9 @@ def run_html(page: RunPage, *, several: bool) -> str:
 def index_html(pages: Sequence[RunPage], title: str, scope: str) -> str:
     rows = [page.index_row for page in pages]
     return (
-        _templates().get_template("index.html.j2").render(rows=rows, columns=INDEX_COLUMNS, title=title, scope=scope, plots=False)
+        _templates()
+        .get_template("index.html.j2")
+        .render(rows=rows, columns=INDEX_COLUMNS, title=clean(title), scope=scope, plots=False)
     )
 
 

@@ -107,6 +107,7 @@ class Section:
 @dataclass(frozen=True)
 class RunPage:
     slug: str
+    site: str
     title: str
     scope: str
     byline: str
@@ -125,7 +126,7 @@ GUIDE: Sequence[tuple[str, str]] = (
     ),
     (
         "Speed-up",
-        "Time of the baseline over that of the contender: above 1 is faster. The 95 % interval is a bootstrap over launches (two: Student's t).",
+        "The baseline's time over the contender's: above 1 is faster. 95 % intervals bootstrap the launches (two: Student's t).",
     ),
     (
         "Fastest baseline",
