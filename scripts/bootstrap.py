@@ -85,7 +85,9 @@ def constraints():
 
 
 def install(extras):
-    say = lambda text: print("[install] " + text, flush=True)  # noqa: E731
+    def say(text):
+        print("[install] " + text, flush=True)
+
     if not os.path.exists(PYTHON):
         say("making .venv with Python %d.%d" % sys.version_info[:2])
         if subprocess.call([sys.executable, "-m", "venv", VENV]):
@@ -102,7 +104,10 @@ def main():
     parser.add_argument("extras", nargs="*", default=[], help="optional dependency groups of pyproject.toml")
     extras = parser.parse_args().extras
     check_prerequisites()
-    have = open(STAMP).read().split("\n") if os.path.exists(STAMP) else []
+    have = []
+    if os.path.exists(STAMP):
+        with open(STAMP) as stamp:
+            have = stamp.read().split("\n")
     extras = sorted(set(extras) | set(have[1].split() if len(have) > 1 else []))  # a smaller set never uninstalls a larger one
     mark = fingerprint(extras)
     if have and have[0] == mark:

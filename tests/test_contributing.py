@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from aieng_bench.record.store import load
+from aieng_bench.record.reading import load
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,7 +19,9 @@ def test_add_a_contender(tmp_path: Path) -> None:
     code = re.search(r"```python\n(@benchmark\.contender.*?)```", text, re.DOTALL)
     command = re.search(r"\.venv/bin/aieng-bench (run .*)", text)
     file = re.search(r"Append this to `(suites/[^`]+)`", text)
-    assert code and command and file
+    assert code
+    assert command
+    assert file
     shutil.copytree(ROOT / "suites", tmp_path / "suites")
     with (tmp_path / file[1]).open("a") as suite:
         suite.write("\n\n" + code[1])

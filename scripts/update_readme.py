@@ -1,0 +1,75 @@
+"""Write README.md's table from the newest published run of each machine; with --check, only say whether it is current."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from aieng_bench.record.reading import load
+from aieng_bench.report.format import NOTHING, percent, quantity, ratio
+from aieng_bench.report.markdown import table, text
+from aieng_bench.summary import Group, Row, groups
+
+ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+HEADS = [
+    "Benchmark",
+    "Case",
+    "Best of ours",
+    "Figure",
+    "Against the named baseline",
+    "Against the fastest correct baseline",
+    "Of the limit",
+]
+
+
+def newest_runs() -> list[Path]:
+    """The last published file of each machine; their names begin with the date."""
+    return [max(folder.glob("*.jsonl")) for folder in sorted((ROOT / "results").iterdir()) if any(folder.glob("*.jsonl"))]
+
+
+def line(group: Group, best: Row) -> list[str]:
+    headline = group.headline
+    assert headline is not None
+    named = f"{ratio(best.speedup)} {text(group.definition.baseline)}" if best.speedup else NOTHING
+    fastest = f"{ratio(best.speedup_fastest)} {text(group.fastest_baseline or '')}" if best.speedup_fastest else NOTHING
+    return [
+        text(group.definition.benchmark),
+        text(group.label),
+        text(best.record.contender.name),
+        quantity(best.medians[headline.name], headline.unit),
+        named,
+        fastest,
+        percent(best.percent_of_limit),
+    ]
+
+
+def section(published: Path) -> str:
+    """One machine's table: for each case the best of ours that is ranked; cases without one say so."""
+    records = load(published).records
+    rows = []
+    for group in groups(records):
+        ours = [row for row in group.rows if row.rank is not None and row.record.contender.kind == "ours"]
+        blank = [text(group.definition.benchmark), text(group.label), "none ranked", *[NOTHING] * 4]
+        rows.append(line(group, ours[0]) if ours else blank)
+    where = records[0].environment
+    facts = f"{text(where.cpu)}, {where.cores} cores, {where.gpu or 'no GPU'}; torch {where.libraries.get('torch', '?')}"
+    name = published.relative_to(ROOT)
+    intro = f"**{facts}.** Speed-ups above 1 are ours, with 95 % intervals; records: [{name}]({name})."
+    return f"{intro}\n\n{table(HEADS, rows, [False] * 3 + [True] * 4)}"
+
+
+def main() -> int:
+    readme = ROOT / "README.md"
+    before = readme.read_text()
+    head, rest = before.split(BEGIN)
+    tail = rest.split(END)[1]
+    after = f"{head}{BEGIN}\n" + "\n\n".join(section(path) for path in newest_runs()) + f"\n{END}{tail}"
+    if "--check" in sys.argv:
+        return int(after != before)
+    readme.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
