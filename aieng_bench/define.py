@@ -144,6 +144,8 @@ class Benchmark:
     contenders: dict[str, Contender] = field(default_factory=dict)
     suite: str = ""
     """Name of the entry point that brought it; set by the registry."""
+    module: str = ""
+    """Name of the module whose ``benchmark`` it is, by which worker processes find it; set by the registry."""
 
     kind: str = field(init=False, default="")
 

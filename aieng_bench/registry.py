@@ -36,14 +36,15 @@ def benchmarks() -> dict[str, Benchmark]:
         for module in pkgutil.iter_modules(package.__path__):
             if module.ispkg or module.name.startswith("_"):
                 continue
-            benchmark = getattr(importlib.import_module(f"{suite.value}.{module.name}"), "benchmark", None)
+            name = f"{suite.value}.{module.name}"
+            benchmark = getattr(importlib.import_module(name), "benchmark", None)
             if not isinstance(benchmark, Benchmark):
                 continue
             if benchmark.name in found:
                 raise ValueError(f"benchmark {benchmark.name!r} is declared in {found[benchmark.name].suite} and in {suite.name}")
             if benchmark.baseline not in benchmark.contenders:
                 raise ValueError(f"{benchmark.name}: its baseline {benchmark.baseline!r} is not one of its contenders")
-            benchmark.suite = suite.name
+            benchmark.suite, benchmark.module = suite.name, name
             found[benchmark.name] = benchmark
     return dict(sorted(found.items()))
 

@@ -50,7 +50,9 @@ def make_plan(
         raise LookupError(f"no contender named {unknown[0]!r}; there are {', '.join(sorted(known))}")
     units = []
     for benchmark in benchmarks:
-        chosen = tuple(c for c in benchmark.contenders.values() if not contenders or c.name in contenders or c.name == benchmark.baseline)
+        chosen = tuple(
+            c for c in benchmark.contenders.values() if not contenders or c.name in contenders or c.name == benchmark.baseline
+        )
         for case in benchmark.cases(device, quick):
             if not dtypes or case.get("dtype", dtypes[0]) in dtypes:
                 units.append(Unit(benchmark, case, chosen))

@@ -1,0 +1,168 @@
+"""Cells of a kernel benchmark: contenders are checked, each in its process, then timed in interleaved rounds, launch by launch."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from aieng_bench.measure.cell import Cell
+from aieng_bench.measure.crew import Crew
+from aieng_bench.measure.judging import Judging
+from aieng_bench.measure.plan import Plan, Progress, Unit
+from aieng_bench.measure.schedule import Calls, Schedule, schedule
+from aieng_bench.measure.workplace import Workplace
+
+SEEDS = {True: 2, False: 3}
+"""Sets of inputs that each contender is checked on, in a quick run and in a full one; launch k is timed on set k modulo these."""
+REPEATS = 3
+CHUNK = 4
+"""Cases of a full run that share their processes: starting a crew anew for each would cost as much as measuring it."""
+CHECKING = 0.3
+"""Part of a unit's progress that the check stands for."""
+
+Emit = Callable[[Unit, Sequence[Cell]], None]
+_RANDOM = random.SystemRandom()
+
+
+class KernelCampaign:
+    """Units of one benchmark under one malloc setting. ``emit`` gets each unit's cells when nothing is to be added to them."""
+
+    def __init__(self, units: Sequence[Sequence[Cell]], malloc: str, plan: Plan, workplace: Workplace, progress: Progress) -> None:
+        self._units, self._malloc, self._plan = units, malloc, plan
+        self._workplace, self._progress = workplace, progress
+        self._judging = Judging(workplace, plan.timeout_s)
+        self._checkers, *self._crews = (self._crew() for _ in range(1 + plan.launches))
+
+    def run(self, emit: Emit) -> None:
+        """A quick run measures unit by unit with all launches' processes alive, so that its first result comes soon; a full one has
+        one launch at a time, over a chunk of units."""
+        try:
+            if self._plan.quick:
+                self._start_all()
+            size = 1 if self._plan.quick else CHUNK
+            for first in range(0, len(self._units), size):
+                self._run_chunk(self._units[first : first + size], emit)
+        finally:
+            for crew in (self._checkers, *self._crews):
+                crew.close()
+            self._judging.close()
+
+    def _run_chunk(self, chunk: Sequence[Sequence[Cell]], emit: Emit) -> None:
+        for cells in chunk:
+            self._progress.unit_started(cells[0].unit)
+            self._check(cells)
+        for launch, crew in enumerate(self._crews):
+            for cells in chunk:
+                self._time(cells, launch, crew)
+            if not self._plan.quick:
+                crew.close()
+        for cells in chunk:
+            emit(cells[0].unit, cells)
+
+    def _start_all(self) -> None:
+        wanted = dict.fromkeys(cell.contender.name for cells in self._units for cell in cells if cell.live)
+        if wanted:
+            self._judging.start()
+            for crew in (self._checkers, *self._crews):
+                crew.start(wanted)
+
+    def _check(self, cells: Sequence[Cell]) -> None:
+        live = [cell for cell in cells if cell.live]
+        if live and not self._plan.quick:
+            self._judging.start()
+            self._checkers.start(cell.contender.name for cell in live)
+        for i, cell in enumerate(live):
+            self._progress.step(cell.unit, "checking", CHECKING * i / len(live))
+            self._check_cell(cell)
+        if not self._plan.quick:  # a heap that an earlier case left behind would hide growth
+            self._checkers.close()
+
+    def _check_cell(self, cell: Cell) -> None:
+        ask, seeds = self._checkers.ask, list(range(SEEDS[self._plan.quick]))
+        if not (prepared := self._checkers.prepare(cell, seed=0)):
+            return
+        cell.inputs_hash = prepared["inputs_hash"]
+        if (memory := ask(cell, "memory")) is None:
+            return
+        cell.setup_s = memory["setup_s"]
+        if memory["peak_bytes"] is not None:
+            cell.memory["peak_bytes"] = memory["peak_bytes"]
+        checked = ask(cell, "check", seeds=seeds, repeats=REPEATS, folder=str(self._workplace.outputs))
+        if checked is None:
+            return
+        cell.unchecked = ""
+        cell.deterministic = checked["deterministic"]
+        for kept in checked["outputs"]:
+            self._judging.judge(cell, kept["seed"], kept["outputs"])
+        if checked["reused"]:
+            cell.refute("an output changed after it was returned: its memory was handed out again")
+        self._finish(cell, self._checkers, checked["changed"])
+
+    def _finish(self, cell: Cell, crew: Crew, changed: Sequence[str] = ()) -> None:
+        """Let the worker drop the case; inputs that it found changed make the cell incorrect."""
+        done = crew.ask(cell, "finish")
+        if changed := [*changed, *(done["changed"] if done else [])]:
+            cell.refute(f"changed its input {changed[0]}")
+        if cell.incorrect:
+            cell.log = crew.log(cell)
+
+    def _time(self, cells: Sequence[Cell], launch: int, crew: Crew) -> None:
+        live = [cell for cell in cells if cell.live]
+        if not live:
+            return
+        crew.start(cell.contender.name for cell in live)
+        self._settle()
+        seed, what = launch % SEEDS[self._plan.quick], f"launch {launch + 1} of {self._plan.launches}"
+        part = (1 - CHECKING) / self._plan.launches
+        begun = CHECKING + launch * part
+        self._progress.step(live[0].unit, what, begun)
+        pilots = {cell.contender.name: found for cell in live if (found := self._pilot(cell, crew, seed))}
+        live = [cell for cell in live if cell.live]
+        if not live:
+            return
+        agenda = schedule(pilots, self._plan)
+        for round_ in self._rounds(live, crew, seed, pilots, agenda):
+            self._progress.step(live[0].unit, what, begun + part * (round_ + 1) / agenda.rounds)
+        for cell in live:
+            if cell.outcome is None:
+                self._finish(cell, crew)
+
+    def _pilot(self, cell: Cell, crew: Crew, seed: int) -> Calls | None:
+        cell.begin_launch()
+        if crew.prepare(cell, seed) is None:
+            return None
+        found = crew.ask(cell, "calibrate", cold=not self._plan.quick)
+        return Calls(**found) if found else None
+
+    def _rounds(self, live: Sequence[Cell], crew: Crew, seed: int, pilots: dict[str, Calls], agenda: Schedule) -> Iterator[int]:
+        """Each round asks every live contender once, in an order of its own; after one round that nobody can foresee the outputs of
+        its timed calls are checked."""
+        watched = _RANDOM.randrange(agenda.rounds)
+        for round_ in range(agenda.rounds):
+            for cell in _RANDOM.sample(live, len(live)):
+                name = cell.contender.name
+                if cell.outcome is not None:
+                    continue
+                began = time.perf_counter_ns()
+                turn = crew.ask(cell, "turn", calls=pilots[name].calls, batches=agenda.batches[name])
+                if turn is not None:
+                    cell.add(round_, turn["samples"])
+                    cell.accounts.append((time.perf_counter_ns() - began, turn["claimed_ns"]))
+            if round_ == watched:
+                self._check_timed(live, crew, seed)
+            yield round_
+
+    def _check_timed(self, live: Sequence[Cell], crew: Crew, seed: int) -> None:
+        for cell in live:
+            kept = crew.ask(cell, "keep", folder=str(self._workplace.outputs)) if cell.outcome is None else None
+            for outputs in kept["outputs"] if kept else ():
+                self._judging.judge(cell, seed, outputs)
+
+    def _settle(self) -> None:
+        """No process may still be starting up while another is timed."""
+        for crew in (self._checkers, *self._crews):
+            crew.settle()
+
+    def _crew(self) -> Crew:
+        return Crew(lambda: self._workplace.worker(self._malloc), self._plan.timeout_s, self._progress.note)

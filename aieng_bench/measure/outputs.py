@@ -1,0 +1,119 @@
+"""Outputs on their way from worker to checker: bytes in a file, a description in JSON, and the contract they are held to."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from aieng_bench.measure.inputs import digest_of
+
+PLAIN = (Tensor, torch.nn.Parameter)
+
+
+@dataclass(frozen=True)
+class Described:
+    """What an output is, apart from its values. ``file`` is empty for something that is no plain tensor."""
+
+    type: str
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    device: str = ""
+    alias: str = ""
+    """Name of the input whose memory it shares."""
+    file: str = ""
+
+
+def named(result: Any, names: Sequence[str]) -> dict[str, Any]:
+    """A contender's result by output name. Raises TypeError if there are not as many as declared."""
+    if isinstance(result, dict):
+        if set(result) != set(names):
+            raise TypeError(f"returned {', '.join(map(str, result))}; declared are {', '.join(names)}")
+        return {name: result[name] for name in names}
+    values = tuple(result) if type(result) in (tuple, list) else (result,)
+    if len(values) != len(names):
+        raise TypeError(f"returned {len(values)} outputs; declared are {', '.join(names)}")
+    return dict(zip(names, values, strict=True))
+
+
+def fingerprint(result: Any, names: Sequence[str]) -> str:
+    """Equal for bit-equal outputs of equal layout."""
+    values = named(result, names)
+    return " ".join(digest_of(v.detach().contiguous()) if type(v) in PLAIN else repr(type(v)) for v in values.values())
+
+
+def dump(result: Any, names: Sequence[str], inputs: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Write the outputs' bytes into ``folder``; their descriptions, in the order of ``names``."""
+    return [asdict(_dump(value, inputs, folder)) for value in named(result, names).values()]
+
+
+def _dump(value: Any, inputs: Mapping[str, Any], folder: Path) -> Described:
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if type(value) not in PLAIN or value.layout is not torch.strided:
+        return Described(kind)  # asking a lazy subclass for its values would do the work that it put off
+    shares = [n for n, v in inputs.items() if isinstance(v, Tensor) and _memory(v) == _memory(value) and value.numel()]
+    path = folder / secrets.token_hex(8)
+    plain = value.detach().cpu().contiguous()
+    plain.reshape(-1).view(torch.uint8).numpy().tofile(path)
+    return Described(
+        type=kind,
+        dtype=str(value.dtype).removeprefix("torch."),
+        shape=tuple(value.shape),
+        strides=value.stride(),
+        device=value.device.type,
+        alias=shares[0] if shares else "",
+        file=str(path),
+    )
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def load(described: Described) -> Tensor:
+    """The tensor of a description, on the CPU; its file is removed. Raises ValueError if the file is not of the described size."""
+    path = Path(described.file)
+    memory = numpy.fromfile(path, dtype=numpy.uint8)
+    path.unlink()
+    dtype = getattr(torch, described.dtype)
+    if memory.size != math.prod(described.shape) * dtype.itemsize:
+        raise ValueError(f"{memory.size} bytes for shape {described.shape} of {described.dtype}")
+    if not memory.size:
+        return torch.empty(described.shape, dtype=dtype)
+    return torch.from_numpy(memory).view(dtype).reshape(described.shape)
+
+
+def broken_contract(name: str, described: Described, framework: Tensor) -> str:
+    """How an output differs from the framework's in type, dtype, shape, device or memory; '' if it does not."""
+    if not described.file:
+        return f"{name} is a {described.type}, not a plain dense torch.Tensor"
+    due = {"dtype": str(framework.dtype).removeprefix("torch."), "shape": tuple(framework.shape), "device": framework.device.type}
+    for what, value in due.items():
+        got = getattr(described, what)
+        if got != value:
+            return f"{name} has {what} {got}; due is {value}"
+    if described.alias:
+        return f"{name} shares memory with the input {described.alias}"
+    if overlaps(described.shape, described.strides):
+        return f"{name} has elements that share memory (strides {described.strides})"
+    return ""
+
+
+def overlaps(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether two elements may lie at one address: each stride must step over all that the smaller ones span."""
+    if 0 in shape:
+        return False
+    span = 0
+    for size, stride in sorted(((n, s) for n, s in zip(shape, strides, strict=True) if n > 1), key=lambda dim: dim[1]):
+        if stride <= span:
+            return True
+        span += (size - 1) * stride
+    return False

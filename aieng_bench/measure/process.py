@@ -1,0 +1,188 @@
+"""A worker process as its parent sees it: started in a session of its own, asked one thing at a time, stopped in between, killed
+with all its descendants, and its death put into a category.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aieng_bench.measure.channel import Channel, Closed, Late
+from aieng_bench.record.schema import Outcome
+
+START_S = 120.0
+"""Time a process may take to start: importing torch takes one to two seconds, on a crowded machine ten times as long."""
+LOG_BYTES = 64 * 1024
+MARK = "AIENG_BENCH_WORKER"
+"""Environment variable by which descendants are recognised, whatever session they moved to."""
+_LARGE = str(4 * 2**30)
+MALLOC = {
+    # Memory once had is kept: no page faults and no munmap in the timed calls. The same for every contender.
+    "tuned": {"MALLOC_MMAP_THRESHOLD_": _LARGE, "MALLOC_TRIM_THRESHOLD_": _LARGE, "MALLOC_TOP_PAD_": str(64 * 2**20)},
+    "default": {},
+}
+
+
+class Failure(Exception):
+    """A worker that could not do what it was asked. ``reusable``: it said so itself and can be asked for something else."""
+
+    def __init__(self, outcome: Outcome, reason: str, reusable: bool = False) -> None:
+        super().__init__(reason)
+        self.outcome, self.reason, self.reusable = outcome, reason, reusable
+
+
+def worker_environment(malloc: str, scratch: Path) -> dict[str, str]:
+    """Variables of every worker of a run: what the user has set, one malloc setting, and new compile caches."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | MALLOC[malloc]
+    # New caches, so that `setup` includes compilation; one compile thread, as a pool per worker would outnumber the cores.
+    variables |= {"TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"), "TRITON_CACHE_DIR": str(scratch / "triton")}
+    variables |= {"TMPDIR": str(scratch), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    # A worker resolves every import as its parent does, and nothing from the folder it happens to start in.
+    variables["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p and Path(p).exists())
+    return variables
+
+
+class Worker:
+    """One child process that runs ``module`` and answers requests; ``ask`` is all that is needed until ``close``."""
+
+    def __init__(self, module: str, variables: Mapping[str, str], threads: int = 1) -> None:
+        self.mark = secrets.token_hex(8)
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid()), str(threads)]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**variables, MARK: self.mark},
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+        )
+        theirs.close()
+        self._channel = Channel(ours, alive=lambda: self._process.poll() is None)
+        self._tail = bytearray()
+        self._drain = threading.Thread(target=self._keep_tail, daemon=True)
+        self._drain.start()
+        self._stopped = self._started = False
+        self.closed = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, op: str, timeout_s: float, **fields: Any) -> dict[str, Any]:
+        """Let the worker run, ask, wait for the answer, stop it again. Raises Failure; if that is not reusable, it is dead."""
+        self.ready()
+        return self._ask(op, timeout_s, **fields)
+
+    def ready(self) -> None:
+        """Wait for its imports to be done, which is not the time of any question."""
+        if not self._started:
+            self._ask("hello", START_S)
+            self._started = True
+
+    def _ask(self, op: str, timeout_s: float, **fields: Any) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout_s
+        token = secrets.token_hex(8)
+        try:
+            self.resume()
+            self._channel.send({"op": op, "token": token, **fields}, deadline)
+            reply = self._channel.receive(deadline)
+            self.stop()
+        except Late:
+            self.close()
+            raise Failure(Outcome.TIMEOUT, f"no answer to {op!r} within {timeout_s:g} s") from None
+        except (Closed, ProcessLookupError):
+            raise self._death(op) from None
+        except BaseException:
+            self.close()
+            raise
+        return self._unpack(reply, op, token)
+
+    def _unpack(self, reply: Any, op: str, token: str) -> dict[str, Any]:
+        if not isinstance(reply, dict) or reply.get("token") != token:
+            self.close()
+            raise Failure(Outcome.CRASHED, f"something that is no answer to {op!r} came through the channel")
+        if reply.get("ok") is True:
+            return dict(reply["value"])
+        outcome = Outcome(reply["outcome"])
+        reusable = outcome is Outcome.UNSUPPORTED
+        if not reusable:
+            self.close()
+        raise Failure(outcome, str(reply["reason"]), reusable)
+
+    def _death(self, op: str) -> Failure:
+        """What the end of a process that we did not kill is called."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(2)
+        code = self._process.poll()
+        self.close()
+        if code is None:
+            return Failure(Outcome.CRASHED, f"closed its channel without an answer to {op!r}")
+        if code == -signal.SIGKILL:
+            return Failure(Outcome.OOM_HOST, "killed by the system, most likely for want of host memory")
+        if code < 0:
+            return Failure(Outcome.CRASHED, f"died of {signal.Signals(-code).name} during {op!r}")
+        return Failure(Outcome.CRASHED, f"exited with code {code} without an answer to {op!r}")
+
+    def stop(self) -> None:
+        """Stop the whole group: threads of an idle worker that spin would run into the time of the next one."""
+        if not self._stopped and not self.closed:
+            os.killpg(self.pid, signal.SIGSTOP)
+            if hasattr(os, "waitid"):  # the signal is only on its way
+                os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            self._stopped = True
+
+    def resume(self) -> None:
+        if self.closed:
+            raise ProcessLookupError
+        if self._stopped:
+            os.killpg(self.pid, signal.SIGCONT)
+            self._stopped = False
+
+    @property
+    def log(self) -> str:
+        """The last of what it printed."""
+        return bytes(self._tail).decode(errors="replace")
+
+    def close(self) -> None:
+        """Kill it and everything it started; nothing is left alive, not even what moved to another session."""
+        if self.closed:
+            return
+        self.closed = True
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        kill_marked(self.mark)
+        self._process.wait()
+        self._drain.join(2)
+        self._channel.close()
+        if self._process.stdout and not self._drain.is_alive():
+            self._process.stdout.close()
+
+    def _keep_tail(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError, ValueError):
+            while chunk := os.read(self._process.stdout.fileno(), 1 << 16):
+                self._tail += chunk
+                del self._tail[:-LOG_BYTES]
+
+
+def kill_marked(mark: str) -> None:
+    """Kill every process that inherited this mark (Linux; elsewhere the process group has to do)."""
+    wanted = f"{MARK}={mark}".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
+        except OSError:
+            continue

@@ -1,0 +1,61 @@
+"""Whether a measurement can be believed: how much its samples spread, what physics allows, and what the parent's own clock saw."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from aieng_bench.define import Metric
+from aieng_bench.record.schema import Limit, Quality
+
+LARGEST_SPREAD = 0.25
+"""Interquartile range by median. A quiet machine gives 0.01 to 0.05, a neighbour that disturbs now and then 0.1; above 0.25 half of
+the samples are an eighth or more away from the median, which is larger than most differences we report."""
+LIMIT_SHARE = 0.98
+"""The ceiling is a measurement too; two per cent are its own error."""
+LEAST_ACCOUNTED = 0.5
+"""Part of the parent's wall time that the worker's own sums must reach in a typical turn. The rest is waking, stopping and
+bookkeeping: a few milliseconds of a turn of thirty or more."""
+MOST_ACCOUNTED = 1.02
+
+Samples = Mapping[str, Sequence[Sequence[float]]]
+Accounts = Sequence[tuple[int, int]]
+"""Of each turn, nanoseconds by the parent's clock and those that the worker claims."""
+
+
+def quality(metrics: Sequence[Metric], samples: Samples, limit: Limit | None, accounts: Accounts) -> tuple[Quality, str]:
+    """Verdict and its reason; '' for a clean measurement."""
+    reason = suspicion(metrics, samples, limit, accounts)
+    if reason:
+        return Quality.SUSPECT, reason
+    for metric in metrics:
+        values = pooled(samples, metric.name)
+        if len(values) >= 4 and (spread := relative_iqr(values)) > LARGEST_SPREAD:
+            return Quality.NOISY, f"{metric.name}: interquartile range is {spread:.0%} of the median"
+    return Quality.CLEAN, ""
+
+
+def suspicion(metrics: Sequence[Metric], samples: Samples, limit: Limit | None, accounts: Accounts) -> str:
+    for metric in metrics:
+        values = pooled(samples, metric.name)
+        if not values:
+            continue
+        median = statistics.median(values)
+        if median <= 0:
+            return f"{metric.name}: a median of {median:g}"
+        if limit is not None and median < LIMIT_SHARE * limit.time_us:
+            return f"{metric.name}: {median:.4g} µs is faster than the machine can ({limit.time_us:.4g} µs, {limit.binds})"
+    accounted = [claimed / wall for wall, claimed in accounts if wall > 0]
+    if accounted and not LEAST_ACCOUNTED <= statistics.median(accounted) <= MOST_ACCOUNTED:
+        return f"the worker accounts for {statistics.median(accounted):.0%} of the time that its parent saw pass"
+    return ""
+
+
+def pooled(samples: Samples, metric: str) -> list[float]:
+    return [value for launch in samples.get(metric, ()) for value in launch]
+
+
+def relative_iqr(values: Sequence[float]) -> float:
+    """Interquartile range by median."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return (high - low) / middle

@@ -1,0 +1,141 @@
+"""Runs a plan: units in order, each cell ending as one record in the store, whatever becomes of the processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Literal, Protocol
+
+from aieng_bench import ceilings, machine
+from aieng_bench.ceilings import Ceilings
+from aieng_bench.define import Benchmark, Case, Contender, KernelBenchmark, Study
+from aieng_bench.measure.cell import Cell
+from aieng_bench.measure.crew import Crew
+from aieng_bench.measure.kernel import KernelCampaign
+from aieng_bench.measure.plan import Plan, Progress, Unit
+from aieng_bench.measure.resume import still_good
+from aieng_bench.measure.study import StudyCampaign
+from aieng_bench.measure.workplace import Workplace
+from aieng_bench.record.schema import Environment, Limit, Outcome, Record
+
+Malloc = Literal["default", "tuned"]
+
+
+class Store(Protocol):
+    """Where records go; see aieng_bench.record.store.RunStore."""
+
+    @property
+    def run(self) -> str: ...
+    def write(self, record: Record) -> Path: ...
+    def finished(self) -> dict[tuple[str, str, str], Record]: ...
+
+
+def run(plan: Plan, store: Store, progress: Progress, *, resume: bool = False) -> list[Record]:
+    """Measure every unit of ``plan``, tell ``progress`` and write records to ``store`` as units end; returns the records.
+
+    ``resume``: units that ``store`` holds whole, measured with the same code on the same machine, are not run again. On
+    KeyboardInterrupt finished units stay, every process is killed, and the exception goes on to the caller.
+    """
+    progress.started(len(plan.units))
+    finished = store.finished() if resume else {}
+    with Workplace() as workplace:
+        runner = _Runner(plan, store, progress, workplace, finished)
+        for (_, malloc), units in groupby(plan.units, key=lambda u: (u.benchmark.name, malloc_of(u.case))):
+            runner.measure(list(units), malloc)
+        return runner.records
+
+
+def malloc_of(case: Case) -> Malloc:
+    """The malloc setting of a case: its axis ``malloc`` if it has one, else tuned."""
+    return "default" if case.get("malloc") == "default" else "tuned"
+
+
+def refusal(contender: Contender, case: Case) -> str | None:
+    """Why a contender cannot run a case, as far as can be told without a process."""
+    if reason := contender.refuses(case):
+        return reason
+    if case["device"] not in machine.devices():
+        return f"no {str(case['device']).upper()} device here"
+    reasons = (machine.missing(name) for name in contender.requires)
+    return next((reason for reason in reasons if reason), None) or contender.unsupported()
+
+
+class _Runner:
+    def __init__(
+        self, plan: Plan, store: Store, progress: Progress, workplace: Workplace, finished: Mapping[tuple[str, str, str], Record]
+    ) -> None:
+        self._plan, self._store, self._progress, self._workplace, self._finished = plan, store, progress, workplace, finished
+        self._known: dict[str, Ceilings | None] = {}
+        self.records: list[Record] = []
+
+    def measure(self, units: Sequence[Unit], malloc: Malloc) -> None:
+        """Units of one benchmark that share a malloc setting."""
+        benchmark = units[0].benchmark
+        environment = self._environment(benchmark, malloc)
+        todo = []
+        for unit in units:
+            if (old := still_good(unit, self._finished, environment)) is not None:
+                self._progress.unit_started(unit)
+                self._done(unit, old)
+            else:
+                todo.append([self._cell(unit, contender) for contender in unit.contenders])
+
+        def emit(unit: Unit, cells: Sequence[Cell]) -> None:
+            self._emit(unit, cells, environment)
+
+        if isinstance(benchmark, KernelBenchmark):
+            if any(cell.live for cells in todo for cell in cells):
+                self._ceilings(str(units[0].case["device"]))
+            KernelCampaign(todo, malloc, self._plan, self._workplace, self._progress).run(emit)
+        elif isinstance(benchmark, Study):
+            for cells in todo:
+                self._study(benchmark, cells, malloc)
+                emit(cells[0].unit, cells)
+
+    def _study(self, study: Study, cells: Sequence[Cell], malloc: Malloc) -> None:
+        crew = Crew(lambda: self._workplace.worker(malloc), self._plan.timeout_s, self._progress.note)
+        try:
+            StudyCampaign(study, cells, crew, self._plan, self._progress).run()
+        finally:
+            crew.close()
+
+    def _cell(self, unit: Unit, contender: Contender) -> Cell:
+        cell = Cell(unit, contender)
+        if reason := refusal(contender, unit.case):
+            cell.fail(Outcome.UNSUPPORTED, reason)
+        return cell
+
+    def _emit(self, unit: Unit, cells: Iterable[Cell], environment: Environment) -> None:
+        limit = self._limit(unit)
+        records = [cell.record(self._store.run, environment, limit, self._plan.quick) for cell in cells]
+        for record in records:
+            self._store.write(record)
+        self._done(unit, records)
+
+    def _done(self, unit: Unit, records: Sequence[Record]) -> None:
+        self.records += records
+        self._progress.unit_finished(unit, records)
+
+    def _environment(self, benchmark: Benchmark, malloc: Malloc) -> Environment:
+        packages = {contender.package for contender in benchmark.contenders.values()}
+        variables = self._workplace.variables(malloc)
+        return machine.environment(packages, threads=self._workplace.threads, malloc=malloc, variables=variables)
+
+    def _limit(self, unit: Unit) -> Limit | None:
+        """The physical floor of a kernel's case. Its working set is the least it must touch."""
+        if not isinstance(unit.benchmark, KernelBenchmark):
+            return None
+        known = self._ceilings(str(unit.case["device"]))
+        work = unit.benchmark.work(unit.case)
+        return ceilings.limit(work, work.bytes, known) if known else None
+
+    def _ceilings(self, device: str) -> Ceilings | None:
+        """Measured before the first worker of this device starts, and once; None, and a note, if they cannot be."""
+        if device not in self._known:
+            try:
+                self._known[device] = ceilings.load_or_calibrate(device, self._plan.quick, self._workplace.threads)
+            except RuntimeError as error:
+                self._progress.note(f"no physical limit on {device}: {error}")
+                self._known[device] = None
+        return self._known[device]

@@ -1,0 +1,81 @@
+"""The loop that the worker and the checker share: one request, one answer; every failure becomes an outcome with a reason."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from aieng_bench.define import Unsupported
+from aieng_bench.measure.channel import Channel, Closed
+from aieng_bench.record.schema import Outcome
+
+Operation = Callable[..., dict[str, Any]]
+LONGEST_REASON = 500
+_PR_SET_PDEATHSIG = 1
+_NO_HOST_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+_BROKEN_DEVICE = ("CUDA error", "device-side assert", "illegal memory access")
+
+
+def serve(operations: Mapping[str, Operation]) -> None:
+    """Answer requests until the other end closes. The process's arguments: the socket, the parent's process id, torch's threads."""
+    descriptor, parent, threads = map(int, sys.argv[1:4])
+    die_with(parent)
+    torch.set_num_threads(threads)
+    os.set_inheritable(descriptor, False)
+    channel = Channel(socket.socket(fileno=descriptor))
+    operations = {"hello": dict, **operations}
+    try:
+        while True:
+            request = channel.receive()
+            answer = respond(operations, request)
+            sys.stdout.flush()
+            channel.send({"token": request["token"], **answer})
+    except Closed:
+        os._exit(0)
+
+
+def respond(operations: Mapping[str, Operation], request: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {k: v for k, v in request.items() if k not in ("op", "token")}
+    try:
+        return {"ok": True, "value": operations[request["op"]](**fields)}
+    except BaseException as error:  # SystemExit and KeyboardInterrupt of a contender are its failures, not ours
+        traceback.print_exc()
+        return {"ok": False, "outcome": outcome_of(error), "reason": reason_of(error)}
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """Which outcome an exception of a contender is."""
+    text = str(error)
+    if isinstance(error, Unsupported):
+        return Outcome.UNSUPPORTED
+    if isinstance(error, torch.OutOfMemoryError):
+        return Outcome.OOM
+    if isinstance(error, MemoryError) or any(t in text for t in _NO_HOST_MEMORY):
+        return Outcome.OOM_HOST
+    if isinstance(error, torch.AcceleratorError) or any(t in text for t in _BROKEN_DEVICE):
+        return Outcome.CRASHED  # such an error sticks to the process
+    return Outcome.ERROR
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of an exception, for a table cell; the traceback is in the log."""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, Unsupported):
+        return (lines or ["gave no reason"])[0][:LONGEST_REASON]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:LONGEST_REASON].rstrip(": ")
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies (Linux); elsewhere the closing of the socket ends it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call
+            os._exit(0)

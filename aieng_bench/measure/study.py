@@ -1,0 +1,73 @@
+"""Cells of a study: one process per contender, seeds as rounds, interleaved."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Sequence
+
+from aieng_bench.define import Study
+from aieng_bench.measure.cell import Cell
+from aieng_bench.measure.crew import Crew
+from aieng_bench.measure.plan import Plan, Progress
+
+PEAK = "peak_bytes"
+
+
+class StudyCampaign:
+    """One case of a study with all its contenders."""
+
+    def __init__(self, study: Study, cells: Sequence[Cell], crew: Crew, plan: Plan, progress: Progress) -> None:
+        self._study, self._cells, self._crew, self._progress = study, cells, crew, progress
+        self._seeds = study.quick_seeds if plan.quick else study.seeds
+        self._figures: dict[str, list[dict[str, float]]] = {cell.contender.name: [] for cell in cells}
+
+    def run(self) -> None:
+        self._progress.unit_started(self._cells[0].unit)
+        live = [cell for cell in self._cells if cell.live]
+        for cell in live:
+            cell.begin_launch()
+            self._crew.prepare(cell, seed=0)
+        self._crew.settle()
+        for seed in range(self._seeds):
+            for i, cell in enumerate(random.SystemRandom().sample(live, len(live))):
+                done = (seed + i / len(live)) / self._seeds
+                self._progress.step(cell.unit, f"seed {seed + 1} of {self._seeds}: {cell.contender.name}", done)
+                if cell.outcome is None:
+                    self._run_seed(cell, seed)
+        for cell in live:
+            if cell.outcome is None:
+                self._conclude(cell)
+
+    def _run_seed(self, cell: Cell, seed: int) -> None:
+        reply = self._crew.ask(cell, "run_seed", seed=seed)
+        if reply is None:
+            return
+        figures = dict(reply["figures"])
+        declared = [metric.name for metric in self._study.metrics]
+        for name in declared:
+            if not math.isfinite(figures[name]):
+                cell.refute(f"seed {seed}: {name} is not a number")
+        if PEAK not in figures and (given := figures.pop(f"_{PEAK}", reply[PEAK])) is not None:
+            figures[PEAK] = given
+        cell.checks += 1
+        cell.add(seed, {name: figures[name] for name in declared if math.isfinite(figures[name])})
+        self._figures[cell.contender.name].append(figures)
+
+    def _conclude(self, cell: Cell) -> None:
+        """Medians and peaks over the seeds, and the quality gate: a median beyond a metric's floor is not a result."""
+        figures = self._figures[cell.contender.name]
+        cell.unchecked = ""
+        cell.memory |= {PEAK: max(f[PEAK] for f in figures)} if all(PEAK in f for f in figures) else {}
+        for name in figures[0]:
+            values = [f[name] for f in figures if math.isfinite(f.get(name, math.nan))]
+            if name.startswith("_") and values:
+                cell.extra[name.lstrip("_")] = statistics.median(values)
+        for metric in self._study.metrics:
+            values = [f[metric.name] for f in figures]
+            if metric.floor is None or not all(map(math.isfinite, values)):
+                continue
+            median = statistics.median(values)
+            if (median < metric.floor) if metric.better == "higher" else (median > metric.floor):
+                cell.refute(f"{metric.name}: the median {median:.4g} is worse than the floor {metric.floor:.4g}")

@@ -1,0 +1,173 @@
+"""Timing of calls in batches: hot (the same inputs again and again) and cold (none of them still in the last-level cache)."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice, repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aieng_bench.measure.inputs import copies, size_of
+from aieng_bench.measure.schedule import DISCARD_S
+
+SHORTEST_BATCH_S = 200e-6
+"""One batch lasts at least this long, so that the timer's own cost (tens of nanoseconds) is nothing."""
+PILOT_S = 30e-3
+UNKNOWN_CACHE_BYTES = 32 * 2**20
+MOST_COPIES = 4096
+COLD_SHARE = 0.25
+"""Part of the free memory that copies of the inputs may take."""
+
+Function = Callable[..., Any]
+Arguments = Iterator[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Time of one batch, and two of its outputs: that of a call nobody could foresee, and of the last."""
+
+    us_per_call: float
+    elapsed_ns: int
+    kept: Any
+    last: Any
+
+
+class CpuTimer:
+    """``perf_counter_ns`` around each batch, less the cost of the timer itself."""
+
+    def __init__(self) -> None:
+        clock = time.perf_counter_ns
+        self.overhead_ns = statistics.median(-(clock() - clock()) for _ in range(1001))
+
+    def batch(self, function: Function, arguments: Arguments, calls: int) -> Batch:
+        """Time ``calls`` calls. The one whose output is kept is drawn from the system's randomness, which no seed foretells."""
+        chosen = _RANDOM.randrange(calls)
+        before, after = islice(arguments, chosen + 1), islice(arguments, calls - chosen - 1)
+        out = None
+        start = time.perf_counter_ns()
+        for inputs in before:
+            out = function(**inputs)
+        kept = out
+        for inputs in after:
+            out = function(**inputs)
+        elapsed = time.perf_counter_ns() - start
+        return Batch((elapsed - self.overhead_ns) / calls / 1e3, elapsed, kept, out)
+
+
+class CudaTimer:
+    """A pair of events around each call; ``flush`` writes twice the L2 before it. Not yet measured on a chip."""
+
+    overhead_ns = 0.0
+
+    def __init__(self, flush: bool = False) -> None:
+        size = 2 * torch.cuda.get_device_properties().L2_cache_size if flush else 0
+        self._flush = torch.empty(size, dtype=torch.uint8, device="cuda")
+
+    def batch(self, function: Function, arguments: Arguments, calls: int) -> Batch:
+        chosen = _RANDOM.randrange(calls)
+        event = partial(torch.cuda.Event, enable_timing=True)
+        events = [(event(), event()) for _ in range(calls)]
+        kept = out = None
+        torch.cuda.synchronize()
+        began = time.perf_counter_ns()
+        for i, (inputs, (start, end)) in enumerate(zip(islice(arguments, calls), events, strict=True)):
+            self._flush.zero_()
+            start.record()
+            out = function(**inputs)
+            end.record()
+            if i == chosen:
+                kept = out
+        torch.cuda.synchronize()
+        elapsed = time.perf_counter_ns() - began
+        return Batch(statistics.mean(s.elapsed_time(e) for s, e in events) * 1e3, elapsed, kept, out)
+
+
+Timer = CpuTimer | CudaTimer
+_RANDOM = random.SystemRandom()
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """``call_s``: estimate of one call; ``calls``: so many make a batch of at least 200 µs."""
+
+    call_s: float
+    calls: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One contender's part of a round. ``claimed_ns``: time spent in calls, which the parent compares with its own clock."""
+
+    us_per_call: float
+    claimed_ns: int
+    kept: Any
+    last: Any
+
+
+def pilot(timer: Timer, function: Function, inputs: Mapping[str, Any]) -> Pilot:
+    """Estimate a call from growing batches over 30 ms, the best of them, as everything that disturbs makes it longer."""
+    best, calls, spent = float("inf"), 1, 0.0
+    while spent < PILOT_S:
+        batch = timer.batch(function, repeat(inputs), calls)
+        best = min(best, max(batch.us_per_call, 1e-3) * 1e-6)
+        spent += batch.elapsed_ns / 1e9
+        calls = max(1, min(2 * calls, int((PILOT_S - spent) / best)))
+    return Pilot(best, max(1, -int(-SHORTEST_BATCH_S // best)))
+
+
+def turn(timer: Timer, function: Function, arguments: Arguments, calls: int, batches: int) -> Turn:
+    """Discard at least 10 ms of calls, then time ``batches`` batches; the sample is their median. One batch's outputs are kept."""
+    claimed = 0
+    while claimed < DISCARD_S * 1e9:
+        claimed += timer.batch(function, arguments, calls).elapsed_ns
+    chosen, kept, last, times = _RANDOM.randrange(batches), None, None, []
+    for i in range(batches):
+        batch = timer.batch(function, arguments, calls)
+        times.append(batch.us_per_call)
+        claimed += batch.elapsed_ns
+        if i == chosen:
+            kept, last = batch.kept, batch.last
+        del batch  # or its output would still be held while the next is allocated
+    return Turn(statistics.median(times), claimed, kept, last)
+
+
+def hot(inputs: Mapping[str, Any]) -> Arguments:
+    return repeat(inputs)
+
+
+def cold(inputs: Mapping[str, Any], free_bytes: int) -> Arguments | None:
+    """Copies of the inputs, in turn, that together exceed twice the last-level cache; None if that cannot be had sensibly."""
+    size = size_of(inputs)
+    if not size:
+        return None
+    count = max(2, int(2 * last_level_cache_bytes() / size) + 1)
+    if count > MOST_COPIES or count * size > COLD_SHARE * free_bytes:
+        return None
+    return cycle(copies(inputs, count))
+
+
+def last_level_cache_bytes() -> int:
+    """Size of the largest cache of core 0 as the kernel reports it; 32 MiB where it does not."""
+    units = {"K": 2**10, "M": 2**20, "G": 2**30}
+    files: Sequence[Path] = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
+    texts = [file.read_text().strip() for file in files]
+    return max((int(t[:-1]) * units[t[-1]] if t[-1] in units else int(t) for t in texts if t), default=UNKNOWN_CACHE_BYTES)
+
+
+def free_memory_bytes() -> int:
+    """Memory that can be had without swapping."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4

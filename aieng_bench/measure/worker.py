@@ -1,0 +1,161 @@
+"""The process that runs one contender: ``python -m aieng_bench.measure.worker SOCKET PARENT THREADS``.
+
+A case begins with ``prepare`` and ends with ``finish``. In the checking process ``memory`` and ``check`` come in between, in a
+timing process ``calibrate`` and then a ``turn`` in each round. A study has ``run_seed`` alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aieng_bench.define import LATENCY, LATENCY_COLD, Case, KernelBenchmark, Study
+from aieng_bench.measure import inputs as given
+from aieng_bench.measure import memory as used
+from aieng_bench.measure import outputs, timing
+from aieng_bench.measure.serve import serve
+from aieng_bench.record.schema import Value
+
+
+class Session:
+    """The case in hand. Every public method is an operation; what it returns goes to the parent as JSON."""
+
+    def prepare(self, module: str, contender: str, case: Mapping[str, Value], seed: int) -> dict[str, Any]:
+        """Set the contender up; for a kernel, make the inputs of ``seed`` too."""
+        self.benchmark = given.load_benchmark(module)
+        self.case = Case(case)
+        self.device = str(self.case["device"])
+        inputs_hash = ""
+        if isinstance(self.benchmark, KernelBenchmark):
+            self._renew(seed)
+            inputs_hash = given.combined(self.before)
+        self.function = self.benchmark.contenders[contender].setup(self.case)
+        return {"inputs_hash": inputs_hash}
+
+    def memory(self) -> dict[str, Any]:
+        """Peak growth of a warm call, and what the first call took longer than a later one."""
+        first_s, later_s = (self._timed_call() for _ in range(2))
+        self._timed_call()
+        return {"peak_bytes": used.peak_growth(self._call, self.device), "setup_s": max(0.0, first_s - later_s)}
+
+    def check(self, seeds: list[int], repeats: int, folder: str) -> dict[str, Any]:
+        """Call with the inputs of each seed, ``repeats`` times, each time into memory poisoned otherwise.
+
+        Outputs of all seeds are held until the last call has been made, so that one buffer handed out twice cannot be right twice.
+        Of bit-equal repeats one is dumped.
+        """
+        held: list[tuple[int, str, Any, Mapping[str, Any]]] = []
+        deterministic = True
+        changed: set[str] = set()
+        for seed in seeds:
+            self._renew(seed)
+            prints: set[str] = set()
+            for _ in range(repeats):
+                used.poison(self.device, self._sizes(held))
+                out = self._call()
+                if (print_ := outputs.fingerprint(out, self._names)) not in prints:
+                    held.append((seed, print_, out, self.inputs))
+                prints.add(print_)
+                changed |= set(self._changed())
+            deterministic &= len(prints) == 1
+        reused = any(outputs.fingerprint(out, self._names) != print_ for _, print_, out, _ in held)
+        dumped = [{"seed": s, "outputs": outputs.dump(out, self._names, i, Path(folder))} for s, _, out, i in held]
+        return {"outputs": dumped, "deterministic": deterministic, "changed": sorted(changed), "reused": reused}
+
+    def calibrate(self, cold: bool) -> dict[str, Any]:
+        """Warm up, then estimate a call. ``cold``: also lay out inputs for the cold-cache figure, if they fit."""
+        on_cuda = self.device == "cuda"
+        self._timed_call()
+        self._timed_call()
+        self.timer: timing.Timer = timing.CudaTimer() if on_cuda else timing.CpuTimer()
+        self.cold: tuple[timing.Timer, timing.Arguments] | None = None
+        if cold and on_cuda:
+            self.cold = timing.CudaTimer(flush=True), timing.hot(self.inputs)
+        elif cold and (rotated := timing.cold(self.inputs, timing.free_memory_bytes())) is not None:
+            self.cold = self.timer, rotated
+        pilot = timing.pilot(self.timer, self.function, self.inputs)
+        return {"call_s": pilot.call_s, "calls": pilot.calls, "cold": self.cold is not None}
+
+    def turn(self, calls: int, batches: int) -> dict[str, Any]:
+        """This contender's part of a round: a sample of each latency. Outputs of one batch stay for :meth:`keep`."""
+        self.kept: list[Any] = []
+        hot = timing.turn(self.timer, self.function, timing.hot(self.inputs), calls, batches)
+        samples, claimed_ns = {LATENCY.name: hot.us_per_call}, hot.claimed_ns
+        if self.cold is not None:
+            timer, arguments = self.cold
+            cold = timing.turn(timer, self.function, arguments, calls, batches)
+            samples[LATENCY_COLD.name] = cold.us_per_call
+            claimed_ns += cold.claimed_ns
+        self.kept = [hot.kept, hot.last]
+        return {"samples": samples, "claimed_ns": claimed_ns}
+
+    def keep(self, folder: str) -> dict[str, Any]:
+        """Dump the outputs that the last turn's timed calls left."""
+        return {"outputs": [outputs.dump(out, self._names, self.inputs, Path(folder)) for out in self.kept]}
+
+    def run_seed(self, seed: int) -> dict[str, Any]:
+        """One run of a study's system."""
+        assert isinstance(self.benchmark, Study)
+        figures: dict[str, float] = {}
+
+        def call() -> None:
+            figures.update({name: float(value) for name, value in self.function(seed).items()})
+
+        peak = used.peak_growth(call, self.device)
+        if missing := [metric.name for metric in self.benchmark.metrics if metric.name not in figures]:
+            raise ValueError(f"the result has no {missing[0]}")
+        return {"figures": figures, "peak_bytes": peak}
+
+    def finish(self) -> dict[str, Any]:
+        """Let go of the case; says which inputs were changed since ``prepare``."""
+        changed = self._changed() if isinstance(self.benchmark, KernelBenchmark) else []
+        self.__dict__.clear()
+        gc.collect()
+        used.perturb(0)
+        return {"changed": changed}
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        assert isinstance(self.benchmark, KernelBenchmark)
+        return self.benchmark.outputs
+
+    def _renew(self, seed: int) -> None:
+        assert isinstance(self.benchmark, KernelBenchmark)
+        self.inputs = given.make_inputs(self.benchmark, self.case, seed)
+        self.before = given.digest(self.inputs)
+
+    def _changed(self) -> list[str]:
+        after = given.digest(self.inputs)
+        return [name for name, was in self.before.items() if after[name] != was]
+
+    def _call(self) -> Any:
+        out = self.function(**self.inputs)
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return out
+
+    def _timed_call(self) -> float:
+        began = time.perf_counter()
+        self._call()
+        return time.perf_counter() - began
+
+    def _sizes(self, held: list[tuple[int, str, Any, Mapping[str, Any]]]) -> tuple[int, ...]:
+        if not held:
+            return ()
+        values = outputs.named(held[-1][2], self._names).values()
+        return tuple(v.untyped_storage().nbytes() for v in values if type(v) in outputs.PLAIN)
+
+
+def main() -> None:
+    session = Session()
+    names = ("prepare", "memory", "check", "calibrate", "turn", "keep", "run_seed", "finish")
+    serve({name: getattr(session, name) for name in names})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""The runner end to end, on contenders that are honest, wrong, or deadly."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+from pathlib import Path
+
+import pytest
+from watching import MemoryStore, Watcher, benchmark, plan
+
+from aieng_bench.measure import run
+from aieng_bench.record import Record
+from aieng_bench.record.schema import Correctness, Outcome, Quality, canonical
+
+DEADLY = {
+    "segfault": (Outcome.CRASHED, "SIGSEGV"),
+    "abort": (Outcome.CRASHED, "SIGABRT"),
+    "exit_0": (Outcome.CRASHED, "code 0"),
+    "sys_exit": (Outcome.ERROR, "SystemExit"),
+    "killed": (Outcome.OOM_HOST, "memory"),
+    "hang": (Outcome.TIMEOUT, "within"),
+    "out_of_memory": (Outcome.OOM_HOST, "memory"),
+    "flood": (Outcome.ERROR, "flooded"),
+}
+WRONG = {
+    "zeros": "relative RMSE 1 ",
+    "mutates": "",
+    "in_place": "shares memory with the input b",
+    "unwritten": "",
+    "one_buffer": "",
+    "sometimes": "",
+    "half": "dtype float16",
+    "flat": "shape (4096,)",
+    "lazy": "not a plain dense torch.Tensor",
+}
+REFUSED = {
+    "gpu_only": "runs on cuda; this case is on cpu",
+    "needs_peer": "no-such-distribution is not installed",
+    "refuses": "only multiples of seven",
+}
+
+
+def by_name(records: list[Record]) -> dict[str, Record]:
+    return {record.contender.name: record for record in records}
+
+
+@pytest.fixture(scope="module")
+def scale() -> dict[str, Record]:
+    """One launch of everything in the suite of liars, one case."""
+    store = MemoryStore()
+    records = run(plan("scale"), store, Watcher())
+    assert list(store.records.values()) == records
+    return by_name(records)
+
+
+@pytest.mark.parametrize("name", ["eager", "add"])
+def test_the_honest_are_measured(scale: dict[str, Record], name: str) -> None:
+    record = scale[name]
+    assert (record.outcome, record.check.verdict) == (Outcome.RAN, Correctness.PASSED), record.check.reason
+    assert record.check.deterministic is True
+    assert record.check.checks >= 3 + 2  # a call of each of three seeds, and two of a timed batch
+    assert [error.output for error in record.check.outputs] == ["out"]
+    assert record.rounds == ((0, 1, 2),)
+    for metric in ("latency_us", "latency_cold_us"):
+        assert [len(launch) for launch in record.samples[metric]] == [3]
+        assert min(record.samples[metric][0]) > 0
+    assert record.memory["peak_bytes"] >= 0
+    assert record.setup_s is not None
+    assert record.log == ""
+
+
+def test_the_record_is_complete(scale: dict[str, Record]) -> None:
+    record = scale["eager"]
+    assert record.command == "aieng-bench run toy/scale --contender eager --device cpu --dtype float32"
+    assert record.case == {"N": 4096, "dtype": "float32", "device": "cpu"}
+    assert record.contender.source_hash
+    assert record.contender.version
+    assert record.definition.flops == 8192
+    assert record.environment.malloc == "tuned"
+    assert record.environment.threads >= 1
+    assert "MALLOC_TOP_PAD_" in record.environment.variables
+    assert record.inputs_hash == scale["add"].inputs_hash != ""
+    assert Record.model_validate_json(canonical(record.model_dump(mode="json"))) == record
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_wrong_are_caught(scale: dict[str, Record], name: str) -> None:
+    record = scale[name]
+    assert (record.outcome, record.check.verdict) == (Outcome.RAN, Correctness.INCORRECT)
+    assert WRONG[name] in record.check.reason
+    assert not record.ranked
+
+
+def test_one_that_is_wrong_only_when_timed_keeps_its_samples_as_evidence(scale: dict[str, Record]) -> None:
+    assert scale["sometimes"].samples["latency_us"]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_refusing_have_a_reason(scale: dict[str, Record], name: str) -> None:
+    record = scale[name]
+    assert (record.outcome, record.check.verdict) == (Outcome.UNSUPPORTED, Correctness.UNCHECKED)
+    assert REFUSED[name] in record.outcome_reason
+
+
+def test_an_exception_is_an_error_with_its_first_line_and_log(scale: dict[str, Record]) -> None:
+    record = scale["raises"]
+    assert (record.outcome, record.outcome_reason) == (Outcome.ERROR, "ValueError: N=4096 is no good")
+    assert "Traceback" in record.log
+
+
+@pytest.fixture(scope="module")
+def deaths() -> list[Record]:
+    """Processes that die on the first case and are well on the second."""
+    return run(plan("deaths", cases=2, quick=True, timeout_s=8.0, rounds=1), MemoryStore(), Watcher())
+
+
+@pytest.mark.parametrize("name", DEADLY)
+def test_a_death_costs_its_own_cell_alone(deaths: list[Record], name: str) -> None:
+    first, second = (r for r in deaths if r.contender.name == name)
+    outcome, word = DEADLY[name]
+    assert first.outcome is outcome, first.outcome_reason
+    assert word in first.outcome_reason
+    assert not first.samples
+    assert (second.outcome, second.check.verdict) == (Outcome.RAN, Correctness.PASSED)
+    assert second.samples
+
+
+def test_the_innocent_are_measured_beside_the_dying(deaths: list[Record]) -> None:
+    assert all(r.outcome is Outcome.RAN for r in deaths if r.contender.name == "eager")
+
+
+def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aieng_bench.measure.workplace._MEMORY_DISK", tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run(plan("scale", "eager", "zeros"), MemoryStore(), Watcher())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def launches() -> tuple[list[Record], Watcher]:
+    """A quick run of two honest contenders, two cases, two launches."""
+    watcher = Watcher()
+    records = run(plan("scale", "eager", "add", cases=2, quick=True, launches=2, rounds=5), MemoryStore(), watcher)
+    return records, watcher
+
+
+def test_contenders_are_paired_by_launch_and_round(launches: tuple[list[Record], Watcher]) -> None:
+    for record in launches[0]:
+        assert record.rounds == (tuple(range(5)), tuple(range(5)))
+        assert [len(launch) for launch in record.samples["latency_us"]] == [5, 5]
+        assert "latency_cold_us" not in record.samples
+        assert record.command.endswith("--quick")
+
+
+def test_progress_is_told(launches: tuple[list[Record], Watcher]) -> None:
+    records, watcher = launches
+    cases = list(dict.fromkeys(r.case_id for r in records))
+    assert watcher.units == len(cases) == 2
+    assert watcher.begun == watcher.ended == cases
+    for case in cases:
+        done = [d for c, _, d in watcher.steps if c == case]
+        assert done == sorted(done)
+        assert 0 <= done[0] <= done[-1] <= 1
+        assert {w for c, w, _ in watcher.steps if c == case} == {"checking", "launch 1 of 2", "launch 2 of 2"}
+
+
+def test_an_interrupt_keeps_what_is_finished() -> None:
+    store, watcher = MemoryStore(), Watcher(interrupt_at="launch")
+    declared = plan("scale", "eager", "refuses", cases=2, quick=True)
+    only_refused = plan("scale", "gpu_only", quick=True).units
+    with pytest.raises(KeyboardInterrupt):
+        run(dataclasses.replace(declared, units=only_refused + declared.units), store, watcher)
+    assert [key[2] for key in store.records] == ["gpu_only"]
+    assert not children()
+
+
+def children() -> list[str]:
+    """Processes whose parent is this one."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == os.getpid() and "worker" in (entry / "cmdline").read_text():
+            found.append(entry.name)
+    return found
+
+
+def test_resume_runs_what_failed_and_nothing_else() -> None:
+    store = MemoryStore()
+    both = plan("scale", "eager", "raises", cases=1)
+    run(both, store, Watcher())
+    good = plan("scale", "eager", "refuses", cases=1)
+    clean = {k: r.model_copy(update={"quality": Quality.CLEAN}) for k, r in by_key(run(good, store, Watcher())).items()}
+    store.records |= clean
+
+    again = Watcher()
+    assert {r.key: r for r in run(good, store, again, resume=True)} == clean
+    assert again.ended == again.begun
+    assert not again.steps
+
+    retried = Watcher()
+    run(both, store, retried, resume=True)
+    assert retried.steps
+
+
+def by_key(records: list[Record]) -> dict[tuple[str, str, str], Record]:
+    return {record.key: record for record in records}
+
+
+@pytest.fixture(scope="module")
+def study() -> dict[str, Record]:
+    declared = benchmark("study")
+    assert declared.contenders
+    return by_name(run(plan("study"), MemoryStore(), Watcher()))
+
+
+def test_a_study_has_a_sample_for_each_seed(study: dict[str, Record]) -> None:
+    record = study["good"]
+    assert (record.outcome, record.check.verdict, record.quality) == (Outcome.RAN, Correctness.PASSED, Quality.CLEAN)
+    assert record.rounds == ((0, 1, 2),)
+    assert record.samples == {"accuracy": ((0.9, 0.91, 0.92),), "time_s": ((1.0, 2.0, 3.0),)}
+    assert record.extra == {"parameters": 7.0}
+    assert record.memory == {"peak_bytes": 102.0}
+    assert record.limit is None
+    assert record.definition.kind == "study"
+
+
+def test_a_study_below_its_floor_or_without_a_figure_is_incorrect(study: dict[str, Record]) -> None:
+    assert study["bad"].check.verdict is Correctness.INCORRECT
+    assert "worse than the floor 0.5" in study["bad"].check.reason
+    assert study["diverges"].check.verdict is Correctness.INCORRECT
+    assert "accuracy is not a number" in study["diverges"].check.reason
+    assert (study["forgets"].outcome, study["forgets"].outcome_reason) == (
+        Outcome.ERROR,
+        "ValueError: the result has no time_s",
+    )
+    assert statistics.median(study["bad"].samples["accuracy"][0]) == 0.4
+
+
+def test_a_study_that_gives_no_memory_has_its_process_measured(study: dict[str, Record]) -> None:
+    assert study["bad"].memory["peak_bytes"] >= 0

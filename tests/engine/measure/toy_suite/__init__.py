@@ -1,0 +1,1 @@
+"""A suite for the engine's tests: small, quick, and full of contenders that misbehave."""
