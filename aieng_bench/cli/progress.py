@@ -17,8 +17,8 @@ from aieng_bench.record.schema import Record
 from aieng_bench.report.format import clean
 from aieng_bench.summary import groups
 
-QUIET_S = 5.0
-"""Plain lines about one unit come no more often than this, unless it enters a new stage."""
+SAME_STAGE_S, NEW_STAGE_S = 5.0, 1.0
+"""Plain lines about one unit come no more often than this, within a stage and from stage to stage."""
 
 
 class Watch:
@@ -71,15 +71,16 @@ class Watch:
 
 
 class PlainLines(Watch):
-    """For logs and pipes: a line when a unit enters a new stage, and every few seconds while it goes on."""
+    """For logs and pipes: a line when a unit starts, enters a new stage or ends, and every few seconds while it goes on."""
 
     def __init__(self, out: Console, show: bool, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(out, show)
         self._clock, self._last, self._said = clock, 0.0, ("", "")
 
     def tell(self, name: str, what: str) -> None:
-        now = self._clock()
-        if (name, what) == self._said and now - self._last < QUIET_S:
+        now, (last_name, last_what) = self._clock(), self._said
+        quiet = SAME_STAGE_S if what == last_what else NEW_STAGE_S
+        if name == last_name and last_what != "starting" and what != "finished" and now - self._last < quiet:
             return
         self._said, self._last = (name, what), now
         self.out.print(f"[{self.finished}/{self.units} {self.part:4.0%}] {name}: {clean(what)}", soft_wrap=True)

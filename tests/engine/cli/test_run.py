@@ -224,3 +224,15 @@ def test_bars_fit_eighty_columns_and_tables_stay_above_them():
     assert "50 %" in shown
     assert "ours" in shown
     assert max(len(line) for line in shown.splitlines()) <= 80
+
+
+def test_plain_lines_do_not_follow_every_round():
+    plan = make_plan([benchmark()], device="cpu", quick=True)
+    log, now = io.StringIO(), [0.0]
+    lines = PlainLines(Console(file=log, width=120), show=False, clock=lambda: now[0])
+    for tenth in range(100):
+        now[0] = tenth / 10
+        lines.step(plan.units[0], f"round {tenth}", tenth / 100)
+    lines.unit_finished(plan.units[0], [])
+    assert len(log.getvalue().splitlines()) <= 11
+    assert log.getvalue().splitlines()[-1].endswith("finished")
