@@ -31,7 +31,7 @@ def ls(
         out.print(f"  {benchmark.kind} of suite {benchmark.suite}: {benchmark.title}")
         for name, text in (
             ("cases", cases),
-            ("ours", ", ".join(ours)),
+            ("ours", ", ".join(ours) or "–"),
             ("against", ", ".join([f"{benchmark.baseline} (named)", *others])),
         ):
             out.print(f"  {name:8} {text}", soft_wrap=True)
