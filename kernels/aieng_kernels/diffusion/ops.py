@@ -1,6 +1,7 @@
 """The operator ``aieng::diffusion_step``, functional and ``out``: dispatch and fake tensors. It is not differentiable.
 
-The public functions check the arguments; here they are taken as checked, except for ``backend``, which only dispatch can judge.
+The public functions check the arguments; here they are taken as checked, except for what can only be judged when it runs: whether
+``backend`` takes them, and whether results overlap an input.
 ``coefficients`` are the seven numbers of :class:`Coefficients`, with an infinite clip for none.
 """
 
@@ -45,7 +46,7 @@ def select(sample: Tensor, backend: str | None) -> Any:
     raise ValueError(f"sample is on {sample.device}: diffusion steps run on cpu and cuda")
 
 
-def _out(
+def _step(
     sample: Tensor,
     cond: Tensor,
     uncond: Tensor | None,
@@ -55,7 +56,6 @@ def _out(
     seed: int,
     offset: int,
     backend: str | None,
-    *,
     out: Tensor,
     x0: Tensor | None,
 ) -> None:
@@ -74,6 +74,31 @@ def _out(
     )
 
 
+def _out(
+    sample: Tensor, cond: Tensor, uncond: Tensor | None, noise: Tensor | None, *scalars: Any, out: Tensor, x0: Tensor | None
+) -> None:
+    inputs = [x for x in (sample, cond, uncond, noise) if x is not None]
+    for n, result in enumerate((out, x0)):
+        if result is not None and (any(_partly_overlap(result, x) for x in inputs) or (n and _overlap(result, out))):
+            raise ValueError(f"out[{n}] overlaps an input or the other result: it must be apart from it, or be a contiguous input")
+    _step(sample, cond, uncond, noise, *scalars, out, x0)
+
+
+def _partly_overlap(x: Tensor, other: Tensor) -> bool:
+    """Whether x shares memory with the other, but is not the same elements in the same places."""
+    return _overlap(x, other) and not (x.data_ptr() == other.data_ptr() and other.is_contiguous())
+
+
+def _overlap(x: Tensor, other: Tensor) -> bool:
+    start, other_start = x.data_ptr(), other.data_ptr()
+    return start < other_start + _span(other) and other_start < start + _span(x)
+
+
+def _span(x: Tensor) -> int:
+    """Bytes from the first element to behind the last."""
+    return (sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True)) + 1) * x.element_size() if x.numel() else 0
+
+
 def _functional(
     sample: Tensor,
     cond: Tensor,
@@ -88,7 +113,7 @@ def _functional(
 ) -> list[Tensor]:
     results = [torch.empty_like(sample, memory_format=torch.contiguous_format) for _ in range(2 if original else 1)]
     x0 = results[1] if original else None
-    _out(sample, cond, uncond, noise, coefficients, guidance, seed, offset, backend, out=results[0], x0=x0)
+    _step(sample, cond, uncond, noise, coefficients, guidance, seed, offset, backend, results[0], x0)
     return results
 
 
