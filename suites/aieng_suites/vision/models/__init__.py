@@ -1,0 +1,1 @@
+"""Models of the vision studies, each one readable file of plain PyTorch."""

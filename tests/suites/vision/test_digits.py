@@ -1,0 +1,289 @@
+"""The study vision/digits: its data, its models, its training, its declaration."""
+
+from __future__ import annotations
+
+import copy
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from aieng_kernels._family import named
+from aieng_kernels.attention import scaled_dot_product_attention
+from aieng_suites.vision import _data, _training, digits
+from aieng_suites.vision._data import Digits, Part, load
+from aieng_suites.vision.models.resnet import ResNet
+from aieng_suites.vision.models.vit import Attention, SelfAttention, VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aieng_bench.define import Case, Unsupported
+
+
+def small(part: Part, count: int) -> Part:
+    return Part(part.images[:count], part.labels[:count], part.indices[:count])
+
+
+@pytest.fixture(scope="module")
+def few() -> Digits:
+    """A part of the data that trains in a second."""
+    data = load()
+    return Digits(small(data.train, 320), data.validation, data.test)
+
+
+def test_split_is_disjoint_complete_and_stratified() -> None:
+    data = load()
+    parts = (data.train, data.validation, data.test)
+    everything = np.concatenate([part.indices for part in parts])
+    assert sorted(everything) == list(range(1797))
+    for part, share in zip(parts, (0.7, 0.1, 0.2), strict=True):
+        assert part.images.shape == (len(part.labels), 8, 8)
+        assert part.images.dtype == np.float32
+        assert 0.0 <= part.images.min() < part.images.max() <= 1.0
+        counts = np.bincount(part.labels, minlength=10)
+        whole = np.bincount(np.concatenate([p.labels for p in parts]))
+        assert np.all(np.abs(counts - share * whole) <= 1)
+
+
+def test_no_image_is_in_two_parts() -> None:
+    data = load()
+    seen = [{image.tobytes() for image in part.images} for part in (data.train, data.validation, data.test)]
+    assert [len(images) for images in seen] == [1259, 179, 359], "no image occurs twice within a part"
+    assert len(set.union(*seen)) == 1797
+
+
+def test_split_depends_on_the_images_alone() -> None:
+    data = load()
+    order = np.random.default_rng(0).permutation(1797)
+    parts = (data.train, data.validation, data.test)
+    labels, raw = np.empty(1797, np.int64), np.empty((1797, 64), np.uint8)
+    for part in parts:
+        labels[part.indices] = part.labels
+        raw[part.indices] = (part.images * 16).astype(np.uint8).reshape(-1, 64)
+    shuffled = _data.split(raw[order], labels[order])
+    for part, found in zip(parts, shuffled, strict=True):
+        assert sorted(order[found]) == list(part.indices)
+
+
+def test_changed_data_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_data, "SHA256", "0" * 64)
+    with pytest.raises(_data.ChangedData, match="SHA-256"):
+        load.__wrapped__()
+
+
+def test_standardisation_is_that_of_the_training_part() -> None:
+    images = load().train.images
+    assert (images.mean(), images.std()) == pytest.approx((_data.MEAN, _data.DEVIATION), abs=2e-3)
+
+
+def test_augmentation_is_seeded_and_small() -> None:
+    images = torch.from_numpy(load().train.images[:64]).unsqueeze(1)
+    before = images.clone()
+    one, two, other = (_data.augment(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(images, before)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert one.shape == images.shape
+    ys, xs = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    for axis in (ys, xs):
+        centre, moved = ((axis * x).sum((1, 2, 3)) / x.sum((1, 2, 3)) for x in (images, one))
+        assert (moved - centre).abs().max() < _data.MAX_SHIFT + 0.6  # turning and zooming move ink too, and some leaves the frame
+    assert one.min() >= 0.0
+    assert one.max() <= 1.0
+
+
+def test_without_amplitude_augmentation_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MAX_SHIFT", "MAX_TURN", "MAX_ZOOM"):
+        monkeypatch.setattr(_data, name, 0.0)
+    images = torch.from_numpy(load().train.images[:8]).unsqueeze(1)
+    torch.testing.assert_close(_data.augment(images, torch.Generator()), images, atol=1e-6, rtol=0)
+
+
+def vit(attention: Attention = functional.scaled_dot_product_attention) -> VisionTransformer:
+    torch.manual_seed(0)
+    return VisionTransformer(attention)
+
+
+def test_vit_shapes_and_parameters() -> None:
+    width, tokens, depth = 64, 17, 4
+    block = 2 * 2 * width + (width + 1) * 3 * width + (width + 1) * width
+    block += (width + 1) * 2 * width + (2 * width + 1) * width
+    expected = (4 + 1) * width + width + tokens * width + depth * block + 2 * width + (width + 1) * 10
+    model = vit()
+    assert sum(p.numel() for p in model.parameters()) == expected
+    assert model(torch.randn(3, 1, 8, 8)).shape == (3, 10)
+    assert VisionTransformer(functional.scaled_dot_product_attention, size=12, patch=3, channels=3, classes=5)(
+        torch.randn(2, 3, 12, 12)
+    ).shape == (2, 5)
+
+
+def test_vit_sees_where_a_patch_is() -> None:
+    """Without positions a transformer cannot tell an image from the same patches in another order."""
+    model, image = vit().eval(), torch.randn(1, 1, 8, 8)
+    moved = image.roll(2, dims=3)
+    assert not torch.allclose(model(image), model(moved), atol=1e-3)
+    nn.init.zeros_(model.positions)
+    torch.testing.assert_close(model(image), model(moved), atol=1e-5, rtol=1e-4)
+
+
+def test_bad_sizes_are_named() -> None:
+    with pytest.raises(ValueError, match=r"size=8.*patch=3"):
+        VisionTransformer(functional.scaled_dot_product_attention, patch=3)
+    with pytest.raises(ValueError, match=r"width=64.*heads=5"):
+        VisionTransformer(functional.scaled_dot_product_attention, heads=5)
+
+
+def test_resnet_shapes_and_parameters() -> None:
+    def conv(a: int, b: int, k: int) -> int:
+        return a * b * k * k + 2 * b
+
+    expected = conv(1, 16, 3) + 4 * conv(16, 16, 3) + conv(16, 32, 3) + conv(16, 32, 1) + 3 * conv(32, 32, 3) + 33 * 10
+    model = ResNet()
+    assert sum(p.numel() for p in model.parameters()) == expected
+    assert model.features(torch.randn(2, 1, 8, 8)).shape == (2, 32, 4, 4)
+    assert model(torch.randn(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_vit_on_our_attention_is_vit_on_torch() -> None:
+    """Same weights, same images: scores, loss and every gradient agree to float32 rounding."""
+    theirs = vit()
+    ours = copy.deepcopy(theirs)
+    for module in ours.modules():
+        if isinstance(module, SelfAttention):
+            module.attention = scaled_dot_product_attention
+    images, labels = torch.randn(32, 1, 8, 8), torch.arange(32) % 10
+    scores = [model(images) for model in (ours, theirs)]
+    torch.testing.assert_close(*scores, atol=2e-5, rtol=1e-4)
+    for out in scores:
+        functional.cross_entropy(out, labels).backward()  # type: ignore[no-untyped-call]
+    gradients = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        want = gradients[name].grad
+        assert want is not None
+        assert parameter.grad is not None
+        error = (parameter.grad - want).norm() / want.norm().clamp_min(1e-3)
+        assert error < 1e-4, f"gradient of {name} is off by {float(error):.1e}"
+
+
+def test_our_attention_is_called_forward_and_backward() -> None:
+    calls = []
+
+    def counted(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        calls.append(q.shape)
+        return scaled_dot_product_attention(q, k, v)
+
+    vit(counted)(torch.randn(2, 1, 8, 8)).sum().backward()
+    assert calls == [(2, 2, 17, 32)] * 4
+    probe = torch.randn(2, 2, 17, 32, requires_grad=True)
+    out = scaled_dot_product_attention(probe, probe, probe)
+    assert "AttentionForward" in type(out.grad_fn).__name__ or "aieng" in type(out.grad_fn).__name__
+
+
+def test_learning_rate_warms_up_and_falls_to_zero() -> None:
+    recipe = _training.Recipe(1.0)
+    rates = [recipe.rate(step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert 0 < rates[-1] < 1e-3
+    assert recipe.rate(0, 1) == 1.0
+
+
+@pytest.mark.parametrize("build", [vit, ResNet])
+def test_a_short_training_beats_chance(few: Digits, build: Callable[[], nn.Module]) -> None:
+    fit = _training.Training(build, _training.Recipe(digits.LEARNING_RATE), few, epochs=4, seed=0, device="cpu").run()
+    assert len(fit.validation) == 4
+    assert max(fit.validation) > 0.3, "chance is 0.1"
+    assert fit.validation[-1] == _training.accuracy(fit.model, few.validation, "cpu")
+    assert fit.loss < math.log(10)
+
+
+def test_training_is_a_function_of_the_seed(few: Digits) -> None:
+    def digest(seed: int) -> int:
+        state = torch.random.get_rng_state()
+        found = _training.digest(_training.Training(ResNet, _training.Recipe(1e-3), few, 1, seed, "cpu").run().model)
+        assert torch.equal(torch.random.get_rng_state(), state), "torch's own random numbers are left alone"
+        torch.rand(1)  # what others draw meanwhile changes nothing
+        return found
+
+    assert digest(0) == digest(0)
+    assert digest(0) != digest(1)
+
+
+def test_nondeterminism_is_seen(few: Digits) -> None:
+    class Noisy(ResNet):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images + 1e-3 * torch.randn_like(images))
+
+    def training(build: type[nn.Module]) -> _training.Training:
+        return _training.Training(build, _training.Recipe(1e-3), few, 1, 0, "cpu")
+
+    assert _training.is_deterministic(lambda: training(ResNet))
+    assert not _training.is_deterministic(lambda: training(Noisy))
+
+
+def test_a_target_that_was_not_reached_is_an_error() -> None:
+    assert _training.reached(1.5, [0.96]) == 1.5
+    with pytest.raises(RuntimeError, match=r"0\.95.*0\.9000"):
+        _training.reached(None, [0.5, 0.9, 0.8])
+
+
+def test_a_network_gives_every_metric(few: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_training, "TARGET", 0.0)
+    monkeypatch.setattr(_training, "LATENCY_CALLS", 5)
+    figures = _training.figures(ResNet, _training.Recipe(4e-3), few, epochs=1, seed=0, device="cpu")
+    assert_complete(figures)
+    assert figures["parameters"] == sum(p.numel() for p in ResNet().parameters())
+    assert 0.0 <= figures["accuracy"] <= 1.0
+    assert figures["_weights_digest"].is_integer()
+
+
+def test_support_vectors_give_every_metric_and_a_good_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_training, "LATENCY_CALLS", 5)
+    figures = digits.svc(Case({"epochs": 1, "device": "cpu"}))(0)
+    assert_complete(figures)
+    assert figures["accuracy"] > 0.97
+
+
+def assert_complete(figures: dict[str, float]) -> None:
+    declared = {metric.name for metric in digits.benchmark.metrics}
+    assert declared == {name for name in figures if not name.startswith("_")}
+    assert all(math.isfinite(value) for value in figures.values())
+    assert all(figures[name] > 0 for name in declared - {"accuracy", "peak_bytes"})
+    assert figures["latency_p50_us"] <= figures["latency_p99_us"]
+
+
+def test_declaration() -> None:
+    study = digits.benchmark
+    assert {name: c.kind for name, c in study.contenders.items()} == {
+        "vit_aieng": "ours",
+        "vit_torch": "baseline",
+        "resnet": "baseline",
+        "svc": "baseline",
+    }
+    assert study.baseline in study.contenders
+    assert study.metrics[0].name == "accuracy"
+    assert study.metrics[0].floor == 0.95
+    assert {case.id for case in study.cases("cpu")}.isdisjoint(case.id for case in study.cases("cpu", quick=True))
+    assert study.contenders["svc"].refuses(Case({"epochs": 1, "device": "cuda"}))
+
+
+def test_without_a_compiled_attention_ours_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "candidates", lambda *_: (named("attention", "reference"),))
+    with pytest.raises(Unsupported, match="no compiled attention"):
+        digits.vit_aieng(Case({"epochs": 1, "device": "cpu"}))
+
+
+def test_our_contender_has_the_attentions_source_in_its_hash() -> None:
+    hashes = {name: contender.source_hash() for name, contender in digits.benchmark.contenders.items()}
+    assert hashes["vit_aieng"] != hashes["vit_torch"]
+    assert hashes["vit_torch"] == hashes["resnet"]
+
+
+def test_listing_imports_neither_torch_nor_scikit_learn() -> None:
+    code = (
+        "import sys, aieng_suites.vision.digits; heavy = {'torch', 'sklearn', 'numpy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
