@@ -47,7 +47,7 @@ class Crew:
 
     def log(self, cell: Cell) -> str:
         """The last of what the cell's worker printed."""
-        return self._member(cell.contender.name).log
+        return self._members[cell.contender.name].log
 
     def close(self) -> None:
         for worker in self._members.values():

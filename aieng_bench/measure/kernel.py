@@ -64,7 +64,9 @@ class KernelCampaign:
         wanted = dict.fromkeys(cell.contender.name for cells in self._units for cell in cells if cell.live)
         if wanted:
             self._judging.start()
-            for crew in (self._checkers, *self._crews):
+            self._checkers.start(wanted)
+            self._checkers.settle()
+            for crew in self._crews:  # they start up while the first case is checked; `setup` may be longer for it
                 crew.start(wanted)
 
     def _check(self, cells: Sequence[Cell]) -> None:

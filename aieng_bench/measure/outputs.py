@@ -38,7 +38,7 @@ def named(result: Any, names: Sequence[str]) -> dict[str, Any]:
         if set(result) != set(names):
             raise TypeError(f"returned {', '.join(map(str, result))}; declared are {', '.join(names)}")
         return {name: result[name] for name in names}
-    values = tuple(result) if type(result) in (tuple, list) else (result,)
+    values = tuple(result) if isinstance(result, (tuple, list)) else (result,)
     if len(values) != len(names):
         raise TypeError(f"returned {len(values)} outputs; declared are {', '.join(names)}")
     return dict(zip(names, values, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -30,6 +30,11 @@ def test_a_transposed_output_keeps_its_values_and_says_its_strides(tmp_path: Pat
     assert what.strides == (1, 6)
     assert torch.equal(outputs.load(what), value)
     assert outputs.broken_contract("out", what, value) == ""
+
+
+class Pair(NamedTuple):
+    first: int
+    second: int
 
 
 class Subclass(torch.Tensor):
@@ -81,6 +86,7 @@ def test_overlap(shape: tuple[int, ...], strides: tuple[int, ...], expected: boo
 
 def test_outputs_by_name() -> None:
     assert outputs.named((1, 2), ("a", "b")) == {"a": 1, "b": 2}
+    assert outputs.named(Pair(1, 2), ("a", "b")) == {"a": 1, "b": 2}
     assert outputs.named({"b": 2, "a": 1}, ("a", "b")) == {"a": 1, "b": 2}
     for wrong in ((1,), {"a": 1}, {"a": 1, "c": 2}, (1, 2, 3)):
         with pytest.raises(TypeError):
