@@ -88,7 +88,7 @@ def _read(node: ast.expr, module: str) -> Implementation:
     assert isinstance(node, ast.Call)
     positional = [ast.literal_eval(a) for a in node.args]
     keywords = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
-    return Implementation(*positional, module=module, **keywords)
+    return Implementation(*positional, **{**keywords, "module": module})
 
 
 def named(family: str, name: str) -> Implementation:

@@ -1,0 +1,117 @@
+// Small matrix products C = A B on buffers in cache. Operands are made of 32-bit words along the summed dimension: one float32, or
+// two bfloat16 that one dot-product instruction consumes. B is packed in panels of kPanel lanes, each panel (words, kPanel).
+#pragma once
+#include "cpu_simd.h"
+
+namespace aieng::attention::AIENG_ISA {
+
+constexpr int kPanel = kTileVecs * kLanes;
+
+struct Float32Words {
+  static constexpr int kPerWord = 1;
+  static constexpr int kExp2Degree = 5;
+  static Vec dot(Vec acc, const float* a, Vec b) { return fma(set1(*a), b, acc); }
+  // Elements [i, i + kLanes) of a row of words.
+  static void store_row(float* row, int64_t i, Vec x) { store(row + i, x); }
+  // Lanes of `even` and `odd`, neighbours along the summed dimension, as operand A with the sum along its rows.
+  static void store_pair(float* words, int64_t ld, Vec even, Vec odd) {
+    store(words, even);
+    store(words + ld, odd);
+  }
+};
+
+#if defined(__AVX512BF16__)
+struct Bfloat16Words {
+  static constexpr int kPerWord = 2;
+  static constexpr int kExp2Degree = 4;
+  static Vec dot(Vec acc, const float* a, Vec b) { return _mm512_dpbf16_ps(acc, (__m512bh)set1(*a), (__m512bh)b); }
+  static void store_row(float* row, int64_t i, Vec x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<char*>(row) + 2 * i), narrow_bf16(x));
+  }
+  static void store_pair(float* words, int64_t, Vec even, Vec odd) {
+    const __m512i low = _mm512_cvtepu16_epi32(narrow_bf16(even)), high = _mm512_cvtepu16_epi32(narrow_bf16(odd));
+    _mm512_storeu_si512(words, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+  }
+};
+#endif
+
+enum class Into { kSet, kAdd, kScaledAdd };  // C = AB, C += AB, C = diag(scale) C + AB
+
+struct Product {
+  int64_t words;   // length of the sum
+  const float* a;  // (rows, words) by these strides
+  int64_t a_row, a_word;
+  const float* b;   // panels
+  int64_t b_panel;  // words from one panel to the next
+  float* c;         // (rows, vectors * kLanes)
+  int64_t c_row;
+  const float* scale = nullptr;  // one per row, for kScaledAdd
+};
+
+template <class Words, Into kInto, int kRows, int kVecs>
+inline void tile(const Product& p, const float* a, const float* b, float* c, const float* scale) {
+  Vec acc[kRows][kVecs];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kVecs; ++j) {
+      if constexpr (kInto == Into::kSet) acc[r][j] = zero();
+      if constexpr (kInto == Into::kAdd) acc[r][j] = load(c + r * p.c_row + j * kLanes);
+      if constexpr (kInto == Into::kScaledAdd) acc[r][j] = mul(set1(scale[r]), load(c + r * p.c_row + j * kLanes));
+    }
+  }
+  for (int64_t w = 0; w < p.words; ++w) {
+    Vec bs[kVecs];
+#pragma GCC unroll 8
+    for (int j = 0; j < kVecs; ++j) bs[j] = load(b + j * kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+      for (int j = 0; j < kVecs; ++j) acc[r][j] = Words::dot(acc[r][j], a + r * p.a_row, bs[j]);
+    }
+    a += p.a_word;
+    b += kPanel;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 8
+    for (int j = 0; j < kVecs; ++j) store(c + r * p.c_row + j * kLanes, acc[r][j]);
+  }
+}
+
+template <class Words, Into kInto, int kVecs>
+inline void rows_of_tiles(const Product& p, int64_t rows, const float* b, float* c) {
+  int64_t r = 0;
+  const auto at = [&](int64_t row) { return kInto == Into::kScaledAdd ? p.scale + row : nullptr; };
+  for (; r + kTileRows <= rows; r += kTileRows) {
+    tile<Words, kInto, kTileRows, kVecs>(p, p.a + r * p.a_row, b, c + r * p.c_row, at(r));
+  }
+  if (rows - r >= 4 && kTileRows > 4) {
+    tile<Words, kInto, 4, kVecs>(p, p.a + r * p.a_row, b, c + r * p.c_row, at(r));
+    r += 4;
+  }
+  if (rows - r >= 2) {
+    tile<Words, kInto, 2, kVecs>(p, p.a + r * p.a_row, b, c + r * p.c_row, at(r));
+    r += 2;
+  }
+  if (rows - r == 1) tile<Words, kInto, 1, kVecs>(p, p.a + r * p.a_row, b, c + r * p.c_row, at(r));
+}
+
+// Rows are taken in the inner loop, so that a panel of B stays in the first-level cache.
+template <class Words, Into kInto>
+inline void multiply(const Product& p, int64_t rows, int64_t vectors) {
+  static_assert(kTileVecs == 2 || kTileVecs == 4);
+  for (int64_t first = 0, panel = 0; first < vectors; first += kTileVecs, ++panel) {
+    const float* b = p.b + panel * p.b_panel;
+    float* c = p.c + panel * kPanel;
+    const int64_t width = least<int64_t>(vectors - first, kTileVecs);
+    if (width == 1) rows_of_tiles<Words, kInto, 1>(p, rows, b, c);
+    if (width == 2) rows_of_tiles<Words, kInto, 2>(p, rows, b, c);
+    if constexpr (kTileVecs == 4) {
+      if (width == 3) rows_of_tiles<Words, kInto, 3>(p, rows, b, c);
+      if (width == 4) rows_of_tiles<Words, kInto, 4>(p, rows, b, c);
+    }
+  }
+}
+
+}  // namespace aieng::attention::AIENG_ISA

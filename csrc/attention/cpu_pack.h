@@ -1,0 +1,80 @@
+// Rows of a tensor as operands of a product: packed into words, panels and zero padding, converted on the way.
+#pragma once
+#include "cpu_gemm.h"
+
+namespace aieng::attention::AIENG_ISA {
+
+// `count` rows of `width` elements; rows are `stride` bytes apart.
+struct Rows {
+  const char* data;
+  int64_t stride, count, width;
+};
+
+inline Rows rows_of(const View& view, int64_t batch, int64_t head, int64_t first, int64_t count, int64_t width, Type type) {
+  const int64_t offset = batch * view.batch + head * view.head + first * view.row;
+  return {static_cast<const char*>(view.data) + offset * size_of(type), view.row * size_of(type), count, width};
+}
+
+// The words of one row that start at element i: kLanes words.
+template <class Words, Type kType>
+inline Vec load_words(const char* row, int64_t i, int64_t width) {
+  if constexpr (Words::kPerWord == 1) {
+    return load_as<kType>(row + i * size_of(kType), least<int64_t>(width - i, kLanes));
+  } else {
+#if defined(__AVX512BF16__)
+    const int64_t left = width - i;
+    const __mmask32 lanes = left < 32 ? (1u << left) - 1u : ~0u;
+    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(lanes, row + i * 2));
+#endif
+  }
+}
+
+// Operand A, the sum along the elements of a row: dst (count, ld) words. Whole vectors are written, so ld is a multiple of kLanes.
+template <class Words, Type kType>
+inline void pack_rows(const Rows& rows, float* dst, int64_t ld) {
+  for (int64_t n = 0; n < rows.count; ++n) {
+    const char* row = rows.data + n * rows.stride;
+    for (int64_t i = 0; i < rows.width; i += kLanes * Words::kPerWord) {
+      store(dst + n * ld + i / Words::kPerWord, load_words<Words, kType>(row, i, rows.width));
+    }
+  }
+}
+
+// Operand B, the sum along the elements of a row, one lane a row: panels of (words, kPanel), written in whole vectors.
+template <class Words, Type kType>
+inline void pack_lanes(const Rows& rows, float* dst, int64_t words, int64_t panel) {
+  for (int64_t n = 0; n < rows.count; n += kLanes) {
+    float* out = dst + n / kPanel * panel + n % kPanel;
+    for (int64_t w = 0; w < words; w += kLanes) {
+      Vec block[kLanes];
+      for (int64_t r = 0; r < kLanes; ++r) {
+        const bool there = n + r < rows.count;
+        block[r] = there ? load_words<Words, kType>(rows.data + (n + r) * rows.stride, w * Words::kPerWord, rows.width) : zero();
+      }
+      transpose(block);
+      const int64_t last = least<int64_t>(words - w, kLanes);
+      for (int64_t r = 0; r < last; ++r) store(out + (w + r) * kPanel, block[r]);
+    }
+  }
+}
+
+// Operand B, the sum along the rows, one lane an element: panels of (ceil(count / kPerWord), kPanel), written in whole vectors.
+template <class Words, Type kType>
+inline void pack_sum_over_rows(const Rows& rows, float* dst, int64_t panel) {
+  for (int64_t n = 0; n < rows.count; n += Words::kPerWord) {
+    const char* row = rows.data + n * rows.stride;
+    for (int64_t i = 0; i < rows.width; i += kLanes) {
+      const int64_t left = least<int64_t>(rows.width - i, kLanes);
+      float* out = dst + i / kPanel * panel + n / Words::kPerWord * kPanel + i % kPanel;
+      const Vec first = load_as<kType>(row + i * size_of(kType), left);
+      if constexpr (Words::kPerWord == 1) {
+        store(out, first);
+      } else {
+        const Vec second = n + 1 < rows.count ? load_as<kType>(row + rows.stride + i * size_of(kType), left) : zero();
+        Words::store_pair(out, 0, first, second);
+      }
+    }
+  }
+}
+
+}  // namespace aieng::attention::AIENG_ISA

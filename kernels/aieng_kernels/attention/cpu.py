@@ -1,0 +1,87 @@
+"""Attention on the CPU: the native kernels, one implementation per instruction set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aieng_kernels._family import implementation
+from aieng_kernels._requirements import native
+
+_TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+_LARGEST_HEAD_DIM = 256
+
+
+def _tensor(x: Tensor) -> tuple[int, tuple[int, int, int]]:
+    batch, head, row, _ = x.stride()
+    return x.data_ptr(), (batch, head, row)
+
+
+def _problem(isa: str, q: Tensor, k: Tensor, causal: bool, scale: float) -> tuple[Any, ...]:
+    """What both passes are told first; the thread count is passed because a thread of ours would not inherit torch's."""
+    B, Hq, S, D = q.shape
+    return isa, _TYPES[q.dtype], (B, Hq, k.shape[1], S, k.shape[2], D), causal, scale, torch.get_num_threads()
+
+
+class _Native:
+    """The caller holds every tensor whose address is passed until the native call returns."""
+
+    isa: str
+
+    @staticmethod
+    def supports(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+        head_dim = q.shape[-1]
+        return None if 1 <= head_dim <= _LARGEST_HEAD_DIM else f"head dim {head_dim} is not in 1..{_LARGEST_HEAD_DIM}"
+
+    @classmethod
+    def forward(cls, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+        out, lse = torch.empty(q.shape, dtype=q.dtype), torch.empty(q.shape[:-1], dtype=torch.float32)
+        cpu: Any = native("_cpu")
+        cpu.attention_forward(
+            *_problem(cls.isa, q, k, causal, scale), _tensor(q), _tensor(k), _tensor(v), out.data_ptr(), lse.data_ptr()
+        )
+        return out, lse
+
+    @classmethod
+    def backward(
+        cls, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
+        inputs = (_tensor(dout), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr())
+        cpu: Any = native("_cpu")
+        cpu.attention_backward(*_problem(cls.isa, q, k, causal, scale), *inputs, dq.data_ptr(), dk.data_ptr(), dv.data_ptr())
+        return dq, dk, dv
+
+
+@implementation("attention", "cpu_avx512_bf16", device="cpu", requires=("avx512_bf16",), dtypes=("bfloat16",), priority=30)
+class Avx512Bf16(_Native):
+    """bfloat16 dot products (vdpbf16ps)."""
+
+    isa = "avx512_bf16"
+
+
+@implementation(
+    "attention", "cpu_avx512", device="cpu", requires=("avx512",), dtypes=("float32", "float16", "bfloat16"), priority=20
+)
+class Avx512(_Native):
+    """float32 arithmetic, sixteen lanes."""
+
+    isa = "avx512"
+
+
+@implementation("attention", "cpu_avx2", device="cpu", requires=("avx2",), dtypes=("float32", "float16", "bfloat16"), priority=10)
+class Avx2(_Native):
+    """float32 arithmetic, eight lanes with FMA."""
+
+    isa = "avx2"
+
+
+@implementation(
+    "attention", "cpu_portable", device="cpu", requires=("native",), dtypes=("float32", "float16", "bfloat16"), priority=0
+)
+class Portable(_Native):
+    """float32 arithmetic, four lanes in whatever vector unit the target has."""
+
+    isa = "portable"
