@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 
 from aieng_bench.measure.cell import Cell
 from aieng_bench.measure.crew import Crew
@@ -124,7 +125,7 @@ class KernelCampaign:
         if not live:
             return
         agenda = schedule(pilots, self._plan)
-        for round_ in self._rounds(live, crew, seed, pilots, agenda):
+        for round_ in self._rounds(live, crew, seed, agenda):
             self._progress.step(live[0].unit, what, begun + part * (round_ + 1) / agenda.rounds)
         for cell in live:
             if cell.outcome is None:
@@ -137,17 +138,16 @@ class KernelCampaign:
         found = crew.ask(cell, "calibrate", cold=not self._plan.quick)
         return Calls(**found) if found else None
 
-    def _rounds(self, live: Sequence[Cell], crew: Crew, seed: int, pilots: dict[str, Calls], agenda: Schedule) -> Iterator[int]:
+    def _rounds(self, live: Sequence[Cell], crew: Crew, seed: int, agenda: Schedule) -> Iterator[int]:
         """Each round asks every live contender once, in an order of its own; after one round that nobody can foresee the outputs of
         its timed calls are checked."""
         watched = _RANDOM.randrange(agenda.rounds)
         for round_ in range(agenda.rounds):
             for cell in _RANDOM.sample(live, len(live)):
-                name = cell.contender.name
                 if cell.outcome is not None:
                     continue
                 began = time.perf_counter_ns()
-                turn = crew.ask(cell, "turn", calls=pilots[name].calls, batches=agenda.batches[name])
+                turn = crew.ask(cell, "turn", **asdict(agenda.turns[cell.contender.name]))
                 if turn is not None:
                     cell.add(round_, turn["samples"])
                     cell.accounts.append((time.perf_counter_ns() - began, turn["claimed_ns"]))

@@ -14,6 +14,8 @@ LEAST_SAMPLES = 10
 """Rounds over all launches, whatever the budget."""
 TURN_S = {True: 0.02, False: 0.05}
 """Timed part of a turn, in a quick run and in a full one."""
+OVERRUN = 4.0
+"""How much longer than the pilot foretold a turn's timed part may get before it is cut short."""
 SWITCH_S = 0.003
 """Stopping one worker and waking another."""
 
@@ -36,9 +38,18 @@ class Calls:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """What a worker is asked to do in its part of a round; see timing.turn."""
+
+    calls: int
+    batches: int
+    most_s: float
+
+
+@dataclass(frozen=True)
 class Schedule:
     rounds: int
-    batches: dict[str, int]
+    turns: dict[str, Turn]
 
 
 def schedule(pilots: Mapping[str, Calls], plan: Plan) -> Schedule:
@@ -53,4 +64,5 @@ def schedule(pilots: Mapping[str, Calls], plan: Plan) -> Schedule:
         affordable = int(budget_s / sum(p.turn_s(batches[name]) for name, p in pilots.items()))
         if affordable >= least:
             break
-    return Schedule(max(least, min(plan.rounds, affordable)), batches)
+    turns = {name: Turn(p.calls, batches[name], OVERRUN * batches[name] * p.batch_s) for name, p in pilots.items()}
+    return Schedule(max(least, min(plan.rounds, affordable)), turns)

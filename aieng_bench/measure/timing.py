@@ -134,17 +134,22 @@ def pilot(timer: Timer, function: Function, inputs: Mapping[str, Any]) -> Pilot:
     return Pilot(best, max(1, -int(-SHORTEST_BATCH_S // best)))
 
 
-def turn(timer: Timer, function: Function, arguments: Arguments, calls: int, batches: int) -> Turn:
-    """Discard at least 10 ms of calls, then time ``batches`` batches; the sample is their median. One batch's outputs are kept."""
+def turn(timer: Timer, function: Function, arguments: Arguments, calls: int, batches: int, most_s: float) -> Turn:
+    """Discard at least 10 ms of calls, then time ``batches`` batches; the sample is their median. One batch's outputs are kept.
+
+    After ``most_s`` no further batch is begun: on a machine that others keep busy, calls can take a thousand times the pilot's.
+    """
     claimed = 0
     while claimed < DISCARD_S * 1e9:
         claimed += timer.batch(function, arguments, calls).elapsed_ns
-    chosen, kept, last, times = _RANDOM.randrange(batches), None, None, []
-    for i in range(batches):
+    kept, last = None, None
+    times: list[float] = []
+    end_ns = claimed + most_s * 1e9
+    while len(times) < batches and (not times or claimed < end_ns):
         batch = timer.batch(function, arguments, calls)
         times.append(batch.us_per_call)
         claimed += batch.elapsed_ns
-        if i == chosen:
+        if not _RANDOM.randrange(len(times)):  # each batch so far is as likely to be the one kept
             kept, last = batch.kept, batch.last
         del batch  # or its output would still be held while the next is allocated
     return Turn(statistics.median(times), claimed, kept, last)

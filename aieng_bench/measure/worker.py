@@ -81,14 +81,14 @@ class Session:
         pilot = timing.pilot(self.timer, self.function, self.inputs)
         return {"call_s": pilot.call_s, "calls": pilot.calls, "cold": self.cold is not None}
 
-    def turn(self, calls: int, batches: int) -> dict[str, Any]:
+    def turn(self, calls: int, batches: int, most_s: float) -> dict[str, Any]:
         """This contender's part of a round: a sample of each latency. Outputs of one batch stay for :meth:`keep`."""
         self.kept: list[Any] = []
-        hot = timing.turn(self.timer, self.function, timing.hot(self.inputs), calls, batches)
+        hot = timing.turn(self.timer, self.function, timing.hot(self.inputs), calls, batches, most_s)
         samples, claimed_ns = {LATENCY.name: hot.us_per_call}, hot.claimed_ns
         if self.cold is not None:
             timer, arguments = self.cold
-            cold = timing.turn(timer, self.function, arguments, calls, batches)
+            cold = timing.turn(timer, self.function, arguments, calls, batches, most_s)
             samples[LATENCY_COLD.name] = cold.us_per_call
             claimed_ns += cold.claimed_ns
         self.kept = [hot.kept, hot.last]

@@ -27,13 +27,14 @@ def calls(call_s: float, cold: bool = False) -> Calls:
 def test_quick_calls_get_all_rounds_and_many_batches() -> None:
     found = schedule({"a": calls(1e-6), "b": calls(50e-6)}, plan("scale", quick=True, launches=2, rounds=6, unit_budget_s=10.0))
     assert found.rounds == 6
-    assert found.batches == {"a": 100, "b": 100}
+    assert [t.batches for t in found.turns.values()] == [100, 100]
+    assert found.turns["b"].calls == 4
 
 
 def test_very_slow_calls_get_one_batch_and_the_least_rounds() -> None:
     found = schedule({"a": calls(5.0), "b": calls(1e-3)}, plan("scale", quick=True, launches=2, rounds=6, unit_budget_s=10.0))
     assert found.rounds == 5
-    assert found.batches["a"] == 1
+    assert found.turns["a"].batches == 1
 
 
 def test_turns_are_shortened_before_rounds_are_dropped() -> None:
@@ -42,7 +43,7 @@ def test_turns_are_shortened_before_rounds_are_dropped() -> None:
         schedule(pilots, plan("scale", quick=True, launches=2, rounds=6, unit_budget_s=budget)) for budget in (10.0, 1.8)
     )
     assert tight.rounds >= 5
-    assert tight.batches["a"] < roomy.batches["a"]
+    assert tight.turns["a"].batches < roomy.turns["a"].batches
 
 
 @given(st.lists(st.floats(1e-7, 10.0), min_size=1, max_size=9), st.sampled_from([1, 2, 5, 16]), st.booleans(), st.floats(0.1, 60))
@@ -50,7 +51,7 @@ def test_never_fewer_than_ten_rounds_nor_more_than_planned(times: list[float], l
     asked = plan("scale", quick=quick, launches=launches, rounds=12, unit_budget_s=budget)
     found = schedule({str(i): calls(t, cold=not quick) for i, t in enumerate(times)}, asked)
     assert math.ceil(10 / launches) <= found.rounds <= 12
-    assert min(found.batches.values()) >= 1
+    assert min(t.batches for t in found.turns.values()) >= 1
 
 
 def test_a_steady_measurement_is_clean() -> None:

@@ -46,10 +46,18 @@ def test_the_timers_own_cost_is_taken_off() -> None:
 
 def test_a_turn_discards_and_then_times() -> None:
     function = Counting()
-    turn = timing.turn(timing.CpuTimer(), function, timing.hot({"x": 0}), calls=7, batches=3)
+    turn = timing.turn(timing.CpuTimer(), function, timing.hot({"x": 0}), calls=7, batches=3, most_s=60)
     assert function.calls % 7 == 0
     assert turn.claimed_ns >= 1e7
     assert function.calls - 21 < turn.kept <= turn.last <= function.calls
+
+
+def test_a_turn_that_takes_far_longer_than_foretold_is_cut_short() -> None:
+    function = Counting()
+    turn = timing.turn(timing.CpuTimer(), function, timing.hot({"x": 0}), calls=1, batches=10**9, most_s=0.05)
+    assert turn.last <= function.calls < 10**9
+    only = timing.turn(timing.CpuTimer(), function, timing.hot({"x": 0}), calls=1, batches=10**9, most_s=0)
+    assert only.kept == only.last == function.calls
 
 
 def test_a_pilot_sizes_batches_to_200_microseconds() -> None:
