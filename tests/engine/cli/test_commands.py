@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -124,10 +125,13 @@ def test_publish_then_verify_then_an_edited_number(tmp_path):
     assert "never changed" in changed.stderr
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_folder_is_one_line_and_exit_four(tmp_path):
+def test_a_read_only_disk_is_one_line_and_exit_four(tmp_path, monkeypatch):
     run = source(tmp_path / "run.jsonl", record())
-    (tmp_path / "results").mkdir(mode=0o500)
-    done = runner.invoke(app, ["publish", run, "--results", str(tmp_path / "results")])
+
+    def refuse(path, *_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    done = runner.invoke(app, ["publish", run, "--results", "results"])
     assert done.exit_code == 4
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr == "aieng-bench: Read-only file system: results/test-cpu-2c-8gib\n"
