@@ -185,7 +185,7 @@ class KernelBenchmark(Benchmark):
     - ``inputs(case, generator) -> dict[str, Tensor]``: fresh inputs on the CPU from a seeded ``torch.Generator``; the engine moves
       them to the case's device.
     - ``oracle(case, inputs) -> dict[str, Tensor]``: the definition in float64, from the already quantised inputs.
-    - ``framework(case, inputs) -> dict[str, Tensor]``: the framework's own result in the case's dtype; its error is the noise floor.
+    - ``framework(case, inputs) -> dict[str, Tensor]``: the framework's own result in the case's dtype, whose error is the floor.
     - ``work(case) -> Work``.
 
     Contenders return a tensor, or a tuple or dict in the order of ``outputs``.

@@ -1,4 +1,4 @@
-"""Which benchmarks exist: found through the entry-point group ``aieng_bench.suites``, one package per suite, one file per benchmark.
+"""Which benchmarks exist: found by the entry-point group ``aieng_bench.suites``, one package per suite, one file per benchmark.
 
 A suite is a package; every module in it (not sub-package) whose name does not start with an underscore and that has a module-level
 ``benchmark`` is one. Another distribution adds its suite the same way, with nothing registered here.
