@@ -112,11 +112,19 @@ AIENG_HD void box_muller(typename S::Float u0, typename S::Float u1, typename S:
   z1 = S::mul(radius, sine);
 }
 
+// The words of elements 4 * block .. 4 * block + 3.
+AIENG_HD void philox_block(std::uint64_t seed, std::uint64_t offset, std::uint64_t block, std::uint32_t words[4]) {
+  words[0] = static_cast<std::uint32_t>(block);
+  words[1] = static_cast<std::uint32_t>(block >> 32);
+  words[2] = static_cast<std::uint32_t>(offset);
+  words[3] = static_cast<std::uint32_t>(offset >> 32);
+  philox4x32_10(words, static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
+}
+
 // The four normals of elements 4 * block .. 4 * block + 3.
 AIENG_HD void normal4(std::uint64_t seed, std::uint64_t offset, std::uint64_t block, float z[4]) {
-  std::uint32_t c[4] = {static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32),
-                        static_cast<std::uint32_t>(offset), static_cast<std::uint32_t>(offset >> 32)};
-  philox4x32_10(c, static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32));
+  std::uint32_t c[4];
+  philox_block(seed, offset, block, c);
   box_muller<Scalar>(uniform(c[0]), uniform(c[1]), z[0], z[1]);
   box_muller<Scalar>(uniform(c[2]), uniform(c[3]), z[2], z[3]);
 }

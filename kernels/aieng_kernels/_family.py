@@ -55,7 +55,8 @@ class Implementation:
 
     def load(self) -> Any:
         """The implementation's class, importing its file (and so torch) if need be."""
-        importlib.import_module(self.module)
+        if (self.family, self.name) not in _loaded:
+            importlib.import_module(self.module)
         return _loaded[self.family, self.name]
 
 

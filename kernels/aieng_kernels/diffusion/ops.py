@@ -1,20 +1,20 @@
 """The operator ``aieng::diffusion_step``, functional and ``out``: dispatch and fake tensors. It is not differentiable.
 
 The public functions check the arguments; here they are taken as checked, except for what can only be judged when it runs: whether
-``backend`` takes them, and whether results overlap an input.
+``backend`` takes them, and whether results overlap an input. ``scalars`` are what follows the tensors in the schema.
 ``coefficients`` are the seven numbers of :class:`Coefficients`, with an infinite clip for none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from aieng_kernels._family import choose
+from aieng_kernels._memory import empty_like
 from aieng_kernels.diffusion.coefficients import Coefficients
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
@@ -51,15 +51,12 @@ def _step(
     cond: Tensor,
     uncond: Tensor | None,
     noise: Tensor | None,
-    coefficients: Sequence[float],
-    guidance: float,
-    seed: int,
-    offset: int,
-    backend: str | None,
+    scalars: tuple[Any, ...],
     out: Tensor,
     x0: Tensor | None,
 ) -> None:
-    p, q, r, s, t, sigma, clip = coefficients
+    coefficients, guidance, seed, offset, backend = scalars
+    clip = coefficients[6]
     select(sample, backend).step(
         sample.contiguous(),
         cond.contiguous(),
@@ -67,7 +64,7 @@ def _step(
         None if noise is None else noise.contiguous(),
         out,
         x0,
-        coefficients=Coefficients(p, q, r, s, t, sigma, None if math.isinf(clip) else clip),
+        coefficients=Coefficients(*coefficients[:6], None if math.isinf(clip) else clip),
         guidance=guidance,
         seed=seed,
         offset=offset,
@@ -81,7 +78,7 @@ def _out(
     for n, result in enumerate((out, x0)):
         if result is not None and (any(_partly_overlap(result, x) for x in inputs) or (n and _overlap(result, out))):
             raise ValueError(f"out[{n}] overlaps an input or the other result: it must be apart from it, or be a contiguous input")
-    _step(sample, cond, uncond, noise, *scalars, out, x0)
+    _step(sample, cond, uncond, noise, scalars, out, x0)
 
 
 def _partly_overlap(x: Tensor, other: Tensor) -> bool:
@@ -99,21 +96,10 @@ def _span(x: Tensor) -> int:
     return (sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True)) + 1) * x.element_size() if x.numel() else 0
 
 
-def _functional(
-    sample: Tensor,
-    cond: Tensor,
-    uncond: Tensor | None,
-    noise: Tensor | None,
-    coefficients: Sequence[float],
-    guidance: float,
-    seed: int,
-    offset: int,
-    backend: str | None,
-    original: bool,
-) -> list[Tensor]:
-    results = [torch.empty_like(sample, memory_format=torch.contiguous_format) for _ in range(2 if original else 1)]
-    x0 = results[1] if original else None
-    _step(sample, cond, uncond, noise, coefficients, guidance, seed, offset, backend, results[0], x0)
+def _functional(sample: Tensor, cond: Tensor, uncond: Tensor | None, noise: Tensor | None, *scalars: Any) -> list[Tensor]:
+    *numbers, original = scalars
+    results = [empty_like(sample) for _ in range(2 if original else 1)]
+    _step(sample, cond, uncond, noise, tuple(numbers), results[0], results[1] if original else None)
     return results
 
 

@@ -35,7 +35,7 @@ class Scheduler(Configured):
         self.init_noise_sigma = 1.0
         self.num_inference_steps: int | None = None
         self.timesteps = torch.arange(c.num_train_timesteps - 1, -1, -1, dtype=torch.int64)
-        self._state: tuple[Any, ...] = ()
+        self._seen: tuple[Any, ...] = (None,) * 5
         self._cumulative: NDArray[np.float32] = np.empty(0, np.float32)
         self._cache: dict[Hashable, Coefficients] = {}
 
@@ -63,10 +63,15 @@ class Scheduler(Configured):
 
     def _fresh(self) -> NDArray[np.float32]:
         """ᾱ on the host, read again (and the cached coefficients dropped) if a caller replaced any part of the schedule."""
-        schedule = self.alphas_cumprod
-        state = (schedule, schedule._version, self.timesteps, self.num_inference_steps, self._internal_dict)
-        if len(self._state) != len(state) or any(a is not b for a, b in zip(self._state, state, strict=True)):
-            self._state = state
+        schedule, seen = self.alphas_cumprod, self._seen
+        if not (
+            schedule is seen[0]
+            and schedule._version == seen[1]
+            and self.timesteps is seen[2]
+            and self.num_inference_steps == seen[3]
+            and self._internal_dict is seen[4]
+        ):
+            self._seen = (schedule, schedule._version, self.timesteps, self.num_inference_steps, self._internal_dict)
             self._cumulative = schedule.detach().to("cpu", torch.float32).numpy()
             self._cache.clear()
         return self._cumulative
@@ -90,14 +95,13 @@ class Scheduler(Configured):
         backend: str | None,
     ) -> tuple[Tensor, Tensor | None]:
         """The step in one pass where it can be, else in plain torch."""
-        dtype = sample.dtype
-        if model_output.dtype is not dtype:  # as torch's own arithmetic would
-            dtype = torch.promote_types(dtype, model_output.dtype)
-        sample, model_output = sample.to(dtype), model_output.to(dtype)
-        uncond = None if uncond is None else uncond.to(dtype)
-        noise = None if noise is None else noise.to(dtype)
-        tensors = (sample, model_output, uncond, noise)
-        if self.config.thresholding or (torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)):
+        others = [x for x in (model_output, uncond, noise) if x is not None]
+        if any(x.dtype is not sample.dtype for x in others):
+            dtype = torch.promote_types(sample.dtype, model_output.dtype)  # as torch's own arithmetic would
+            sample, model_output = sample.to(dtype), model_output.to(dtype)
+            uncond, noise = (None if x is None else x.to(dtype) for x in (uncond, noise))
+        grad = torch.is_grad_enabled() and (sample.requires_grad or any(x.requires_grad for x in others))
+        if grad or self._internal_dict["thresholding"]:
             if backend is not None:
                 raise ValueError(f"backend={backend!r} cannot be forced: thresholding and gradients go through plain torch")
             return self._plain(sample, model_output, uncond, guidance, noise, coefficients)
