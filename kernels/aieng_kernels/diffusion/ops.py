@@ -64,7 +64,7 @@ def _step(
         None if noise is None else noise.contiguous(),
         out,
         x0,
-        coefficients=Coefficients(*coefficients[:6], None if math.isinf(clip) else clip),
+        coefficients=Coefficients._make([*coefficients[:6], None if math.isinf(clip) else clip]),
         guidance=guidance,
         seed=seed,
         offset=offset,
