@@ -39,6 +39,7 @@ class Watch:
 
     def started(self, units: int) -> None:
         self.units = units
+        self.tell("run", "getting ready")
 
     def unit_started(self, unit: Unit) -> None:
         self.step(unit, "starting", 0.0)

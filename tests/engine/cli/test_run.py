@@ -205,7 +205,7 @@ def test_plain_lines_are_few():
     for tenth in range(100):
         now[0] = tenth / 10
         lines.step(plan.units[0], "launch 1 of 2", tenth / 100)
-    assert len(log.getvalue().splitlines()) == 2
+    assert len(log.getvalue().splitlines()) == 3
 
 
 def test_bars_fit_eighty_columns_and_tables_stay_above_them():
