@@ -1,0 +1,35 @@
+// What every CUDA attention kernel does before its work: find its block's place in the problem.
+#pragma once
+#include "cuda.h"
+#include "launch.cuh"
+
+namespace aieng::attention {
+
+constexpr float kLog2E = 1.4426950408889634f;
+constexpr float kLn2 = 0.6931471805599453f;
+constexpr float kInfinity = INFINITY;
+
+// Which tile of rows, of which head of which batch element, a block of a flat grid works on.
+struct Place {
+  int first_row;
+  int64_t head, batch;
+
+  template <class T>
+  __device__ __forceinline__ T* rows_of(const View& view, int64_t of_head, int64_t row) const {
+    return static_cast<T*>(view.data) + batch * view.batch + of_head * view.head + row * view.row;
+  }
+};
+
+__device__ __forceinline__ Place place(int64_t rows, int tile_rows, int64_t heads, bool last_first) {
+  const unsigned tiles = static_cast<unsigned>((rows + tile_rows - 1) / tile_rows), head_count = static_cast<unsigned>(heads);
+  const unsigned tile = blockIdx.x % tiles, rest = blockIdx.x / tiles;
+  return {static_cast<int>((last_first ? tiles - 1 - tile : tile) * tile_rows), rest % head_count, rest / head_count};
+}
+
+inline int64_t blocks(int64_t rows, int tile_rows, int64_t heads, int64_t batch) {
+  return (rows + tile_rows - 1) / tile_rows * heads * batch;
+}
+
+__device__ __forceinline__ int smaller(int64_t a, int64_t b) { return static_cast<int>(a < b ? a : b); }
+
+}  // namespace aieng::attention

@@ -1,0 +1,210 @@
+// Backward attention for 16-bit inputs on the tensor cores of compute capability 8.0 (Dao 2023, FlashAttention-2, algorithm 2).
+//
+// Two kernels, one that owns key rows and sums dk and dv over queries, one that owns query rows and sums dq over keys: seven
+// products instead of five, but no atomics, so the gradients are the same on every run. The first works on the transposed
+// scores k qᵀ, so that pᵀ and dsᵀ pass from product to product in registers, as p does in the forward kernel.
+#pragma once
+#include <cmath>
+
+#include "cuda_block.cuh"
+#include "mma_tile.cuh"
+
+namespace aieng::attention {
+
+template <int D>
+struct BackwardTile {
+  static constexpr int kRowWarps = 4;                  // each owns 16 of the block's rows
+  static constexpr int kOwned = 16 * kRowWarps;        // rows whose gradient the block computes
+  static constexpr int kOther = D <= 64 ? 64 : 32;     // rows of the other side in one step
+  static constexpr int kStages = D <= 128 ? 2 : 1;     // of the other side, in flight
+  static constexpr int kSplit = D <= 128 ? 1 : 2;      // warps that share the columns of dk and dv, for lack of registers
+  static constexpr int kStageElements = 2 * kOther * kPitch<D>;
+  static constexpr size_t kShared = (2 * kOwned * kPitch<D> + kStages * kStageElements) * 2;
+  static_assert(kShared <= kLeastSharedBytes);
+};
+
+// Walks over `steps` tiles of the other side: `load(step, stage)` starts a copy, `compute(step, stage)` uses what has landed.
+template <int Stages, class Load, class Compute>
+__device__ __forceinline__ void pipeline(int steps, Load load, Compute compute) {
+  if (steps > 0) load(0, 0);
+  copy_async_commit();
+  for (int step = 0; step < steps; ++step) {
+    if (Stages == 2 && step + 1 < steps) load(step + 1, (step + 1) % 2);
+    copy_async_commit();
+    copy_async_wait<Stages == 2 ? 1 : 0>();
+    __syncthreads();
+    compute(step, Stages == 2 ? step % 2 : 0);
+    __syncthreads();
+    if (Stages == 1 && step + 1 < steps) load(step + 1, 0);
+    if (Stages == 1) copy_async_commit();
+  }
+}
+
+// delta = the sum over columns of dout · out, one row a warp, eight columns a lane.
+template <class T>
+__global__ void __launch_bounds__(128) delta_sm80(const Backward a) {
+  const Problem& of = a.problem;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * 4 + threadIdx.x / 32;
+  const int column = threadIdx.x % 32 * 8;
+  const bool inside = i < of.batch * of.q_heads * of.q_rows;
+  float sum = 0.0f;
+  if (inside && column < of.d) {
+    const int64_t row = i % of.q_rows, head = i / of.q_rows % of.q_heads, batch = i / of.q_rows / of.q_heads;
+    struct alignas(16) Eight {
+      T x[8];
+    };
+    const auto eight = [&](const View& v) {
+      return *reinterpret_cast<const Eight*>(static_cast<const T*>(v.data) + batch * v.batch + head * v.head + row * v.row + column);
+    };
+    const Eight out = eight(a.out), dout = eight(a.dout);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) sum += to_float(out.x[j]) * to_float(dout.x[j]);
+  }
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) sum += shuffle_xor(sum, lanes);
+  if (inside && column == 0) a.delta[i] = sum;
+}
+
+// The log-sum-exp of a query in units of log2; +inf, under which every probability is 0, for rows that saw no key or do not exist.
+__device__ __forceinline__ float lse_of(const float* lse, int row, int rows) {
+  const float value = row < rows ? lse[row] * kLog2E : kInfinity;
+  return value == -kInfinity ? kInfinity : value;
+}
+
+// dq of 64 query rows.
+template <int D, class T>
+__global__ void __launch_bounds__(128) backward_q_sm80(const Backward a) {
+  using Tile = BackwardTile<D>;
+  constexpr int kOwned = Tile::kOwned, kOther = Tile::kOther, kN = kOther / 8;
+  const Problem& of = a.problem;
+  const Place at = place(of.q_rows, kOwned, of.q_heads, of.causal);
+  const int64_t kv_head = at.head / (of.q_heads / of.kv_heads), row_index = (at.batch * of.q_heads + at.head) * of.q_rows;
+  const int keys = static_cast<int>(of.k_rows), rows = static_cast<int>(of.q_rows), rows_left = rows - at.first_row;
+  const int last_key = of.causal ? smaller(of.k_rows, at.first_row + kOwned) : keys;
+  const int lane = threadIdx.x % 32, warp_row = static_cast<int>(threadIdx.x) / 32 * 16, first_row = at.first_row + warp_row;
+  const float scale = of.scale * kLog2E;
+
+  T* const q_tile = reinterpret_cast<T*>(shared_memory());
+  T* const dout_tile = q_tile + kOwned * kPitch<D>;
+  T* const stages = dout_tile + kOwned * kPitch<D>;
+  load_tile<kOwned, D, 128>(q_tile, at.rows_of<const T>(a.q, at.head, at.first_row), a.q.row, rows_left, of.d);
+  load_tile<kOwned, D, 128>(dout_tile, at.rows_of<const T>(a.dout, at.head, at.first_row), a.dout.row, rows_left, of.d);
+  const auto load = [&](int step, int stage) {
+    const int key = step * kOther;
+    T* const tile = stages + stage * Tile::kStageElements;
+    load_tile<kOther, D, 128>(tile, at.rows_of<const T>(a.k, kv_head, key), a.k.row, keys - key, of.d);
+    load_tile<kOther, D, 128>(tile + kOther * kPitch<D>, at.rows_of<const T>(a.v, kv_head, key), a.v.row, keys - key, of.d);
+  };
+
+  float dq[1][D / 8][4] = {}, lse[2], delta[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = first_row + half * 8 + lane / 4;
+    lse[half] = lse_of(a.lse + row_index, row, rows);
+    delta[half] = row < rows ? a.delta[row_index + row] : 0.0f;
+  }
+  pipeline<Tile::kStages>((last_key + kOther - 1) / kOther, load, [&](int step, int stage) {
+    const T* const k_tile = stages + stage * Tile::kStageElements;
+    float s[1][kN][4], dp[1][kN][4];
+    multiply_rows<D>(s, q_tile + warp_row * kPitch<D>, k_tile);
+    multiply_rows<D>(dp, dout_tile + warp_row * kPitch<D>, k_tile + kOther * kPitch<D>);
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = first_row + i / 2 * 8 + lane / 4, key = step * kOther + n * 8 + lane % 4 * 2 + i % 2;
+        const bool seen = key < keys && !(of.causal && key > row);
+        s[0][n][i] = seen ? fast_exp2(s[0][n][i] * scale - lse[i / 2]) * (dp[0][n][i] - delta[i / 2]) : 0.0f;  // ds
+      }
+    }
+    multiply_accumulators<D>(dq, s, k_tile);
+  });
+  const float factor[1][2] = {{of.scale, of.scale}};
+  store_rows(at.rows_of<T>(a.dq, at.head, first_row), a.dq.row, rows_left - warp_row, of.d, dq, factor);
+}
+
+// dk and dv of 64 key rows, summed over the queries of every query head that reads them.
+template <int D, class T>
+__global__ void __launch_bounds__(128 * BackwardTile<D>::kSplit) backward_kv_sm80(const Backward a) {
+  using Tile = BackwardTile<D>;
+  constexpr int kOwned = Tile::kOwned, kOther = Tile::kOther, kN = kOther / 8, kThreads = 128 * Tile::kSplit;
+  constexpr int kColumns = D / Tile::kSplit;
+  const Problem& of = a.problem;
+  const Place at = place(of.k_rows, kOwned, of.kv_heads, false);
+  const int rows = static_cast<int>(of.q_rows), keys_left = static_cast<int>(of.k_rows) - at.first_row;
+  const int group = static_cast<int>(of.q_heads / of.kv_heads);
+  const int first_step = of.causal ? at.first_row / kOther : 0;
+  const int steps = (rows + kOther - 1) / kOther - first_step > 0 ? (rows + kOther - 1) / kOther - first_step : 0;
+  const int lane = threadIdx.x % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp_row = warp % Tile::kRowWarps * 16, first_key = at.first_row + warp_row;
+  const int column = warp / Tile::kRowWarps * kColumns;  // this warp's share of the columns of dk and dv
+  const float scale = of.scale * kLog2E;
+
+  T* const k_tile = reinterpret_cast<T*>(shared_memory());
+  T* const v_tile = k_tile + kOwned * kPitch<D>;
+  T* const stages = v_tile + kOwned * kPitch<D>;
+  load_tile<kOwned, D, kThreads>(k_tile, at.rows_of<const T>(a.k, at.head, at.first_row), a.k.row, keys_left, of.d);
+  load_tile<kOwned, D, kThreads>(v_tile, at.rows_of<const T>(a.v, at.head, at.first_row), a.v.row, keys_left, of.d);
+  const auto load = [&](int step, int stage) {
+    const int64_t head = at.head * group + step / steps;
+    const int row = (first_step + step % steps) * kOther;
+    T* const tile = stages + stage * Tile::kStageElements;
+    load_tile<kOther, D, kThreads>(tile, at.rows_of<const T>(a.q, head, row), a.q.row, rows - row, of.d);
+    load_tile<kOther, D, kThreads>(tile + kOther * kPitch<D>, at.rows_of<const T>(a.dout, head, row), a.dout.row, rows - row, of.d);
+  };
+
+  float dk[1][kColumns / 8][4] = {}, dv[1][kColumns / 8][4] = {};
+  pipeline<Tile::kStages>(group * steps, load, [&](int step, int stage) {
+    const int64_t row_index = (at.batch * of.q_heads + at.head * group + step / steps) * of.q_rows;
+    const int first_row = (first_step + step % steps) * kOther;
+    const T* const q_tile = stages + stage * Tile::kStageElements;
+    const T* const dout_tile = q_tile + kOther * kPitch<D>;
+    float p[1][kN][4], ds[1][kN][4];  // transposed: rows are keys, columns queries
+    multiply_rows<D>(p, k_tile + warp_row * kPitch<D>, q_tile);
+    multiply_rows<D>(ds, v_tile + warp_row * kPitch<D>, dout_tile);
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const int row = first_row + n * 8 + lane % 4 * 2 + j;
+        const float lse = lse_of(a.lse + row_index, row, rows), delta = row < rows ? a.delta[row_index + row] : 0.0f;
+#pragma unroll
+        for (int i = j; i < 4; i += 2) {
+          const bool seen = !(of.causal && first_key + i / 2 * 8 + lane / 4 > row);
+          p[0][n][i] = seen ? fast_exp2(p[0][n][i] * scale - lse) : 0.0f;
+          ds[0][n][i] = p[0][n][i] * (ds[0][n][i] - delta);
+        }
+      }
+    }
+    multiply_accumulators<D>(dv, p, dout_tile + column);
+    multiply_accumulators<D>(dk, ds, q_tile + column);
+  });
+  const float scales[1][2] = {{of.scale, of.scale}}, ones[1][2] = {{1.0f, 1.0f}};
+  store_rows(at.rows_of<T>(a.dk, at.head, first_key) + column, a.dk.row, keys_left - warp_row, of.d - column, dk, scales);
+  store_rows(at.rows_of<T>(a.dv, at.head, first_key) + column, a.dv.row, keys_left - warp_row, of.d - column, dv, ones);
+}
+
+template <int D, class T>
+void launch_backward_sm80(const Backward& a, void* stream) {
+  using Tile = BackwardTile<D>;
+  const Problem& of = a.problem;
+  const int64_t q_grid = blocks(of.q_rows, Tile::kOwned, of.q_heads, of.batch);
+  const int64_t kv_grid = blocks(of.k_rows, Tile::kOwned, of.kv_heads, of.batch);
+  launch("attention backward: delta", delta_sm80<T>, (of.batch * of.q_heads * of.q_rows + 3) / 4, 128, 0, stream, a);
+  launch("attention backward: dq", backward_q_sm80<D, T>, q_grid, 128, Tile::kShared, stream, a);
+  launch("attention backward: dk, dv", backward_kv_sm80<D, T>, kv_grid, 128 * Tile::kSplit, Tile::kShared, stream, a);
+}
+
+// Head dimensions in between are padded with zeros to the next of these.
+template <class T>
+void backward_sm80_any(const Backward& a, int device, void* stream) {
+  const DeviceGuard guard(device);
+  if (a.problem.d <= 64) return launch_backward_sm80<64, T>(a, stream);
+  if (a.problem.d <= 96) return launch_backward_sm80<96, T>(a, stream);
+  if (a.problem.d <= 128) return launch_backward_sm80<128, T>(a, stream);
+  if (a.problem.d <= 192) return launch_backward_sm80<192, T>(a, stream);
+  if (a.problem.d <= 256) return launch_backward_sm80<256, T>(a, stream);
+  throw std::invalid_argument("head dimension over 256");
+}
+
+}  // namespace aieng::attention
