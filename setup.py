@@ -2,7 +2,8 @@
 
 No torch headers, so no torch at build time and one binary for every torch. Sources are found by name, so adding a kernel edits
 nothing here: ``csrc/<family>/bind_cpu.cpp`` and ``cpu_<technique>[_avx2|_avx512|_avx512_bf16].cpp``; ``bind_cuda.cpp`` and ``*.cu``.
-The ending of a C++ file's name chooses its instruction set; dispatch between them happens at run time.
+The ending of a C++ file's name chooses its instruction set; dispatch between them happens at run time. A ``.cu`` file is compiled
+for every architecture, one that ends in ``_sm90`` for that alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ X86 = platform.machine() in ("x86_64", "AMD64")
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 ISA = {"_avx512_bf16": [*AVX512, "-mavx512bf16"], "_avx512": AVX512, "_avx2": AVX2}
-CUDA_ARCHITECTURES = ("80", "90a", "100")
+# Machine code, and PTX last: a driver compiles it for devices that none of the machine codes fits.
+CUDA_ARCHITECTURES = {"": ("sm_80", "sm_90a", "sm_100", "compute_80"), "_sm90": ("sm_90a",)}
 
 
 def flags_for(source: Path) -> list[str] | None:
@@ -87,7 +89,8 @@ class Build(build_ext):
         if source.suffix == ".cu":
             home = cuda_home()
             assert home is not None
-            codes = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in CUDA_ARCHITECTURES]
+            ending = next((e for e in CUDA_ARCHITECTURES if e and source.stem.endswith(e)), "")
+            codes = [f"-gencode=arch={code.replace('sm', 'compute')},code={code}" for code in CUDA_ARCHITECTURES[ending]]
             return [
                 str(home / "bin/nvcc"), "-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "--expt-relaxed-constexpr",
                 *codes, *includes, "-c", str(source), "-o", str(obj),

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-namespace aieng::attention {
+namespace aieng::attention::cuda {
 
 // A tensor (B, H, rows, d) whose last dimension is contiguous; strides in elements.
 struct View {
@@ -42,4 +42,4 @@ void backward_sm80_fp16(const Backward&, int device, void* stream);
 void forward_simt(const Forward&, int device, void* stream);
 void backward_simt(const Backward&, int device, void* stream);
 
-}  // namespace aieng::attention
+}  // namespace aieng::attention::cuda

@@ -1,12 +1,13 @@
 // What every CUDA attention kernel does before its work: find its block's place in the problem.
 #pragma once
+#include <cmath>
+
+#include "attention.h"
 #include "cuda.h"
 #include "launch.cuh"
 
-namespace aieng::attention {
+namespace aieng::attention::cuda {
 
-constexpr float kLog2E = 1.4426950408889634f;
-constexpr float kLn2 = 0.6931471805599453f;
 constexpr float kInfinity = INFINITY;
 
 // Which tile of rows, of which head of which batch element, a block of a flat grid works on.
@@ -30,6 +31,12 @@ inline int64_t blocks(int64_t rows, int tile_rows, int64_t heads, int64_t batch)
   return (rows + tile_rows - 1) / tile_rows * heads * batch;
 }
 
+// The log-sum-exp of a query in units of log2; +inf, under which every probability is 0, for rows that saw no key or do not exist.
+__device__ __forceinline__ float log2_sum(const float* lse, int row, int rows) {
+  const float value = row < rows ? lse[row] * kLog2E : kInfinity;
+  return value == -kInfinity ? kInfinity : value;
+}
+
 __device__ __forceinline__ int smaller(int64_t a, int64_t b) { return static_cast<int>(a < b ? a : b); }
 
-}  // namespace aieng::attention
+}  // namespace aieng::attention::cuda

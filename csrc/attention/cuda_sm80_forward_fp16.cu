@@ -1,8 +1,8 @@
 // Forward attention on tensor cores for fp16 inputs; not yet measured on a chip.
 #include "sm80_forward.cuh"
 
-namespace aieng::attention {
+namespace aieng::attention::cuda {
 
 void forward_sm80_fp16(const Forward& a, int device, void* stream) { forward_sm80_any<Fp16>(a, device, stream); }
 
-}  // namespace aieng::attention
+}  // namespace aieng::attention::cuda

@@ -6,7 +6,7 @@
 #pragma once
 #include "ptx.cuh"
 
-namespace aieng::attention {
+namespace aieng::attention::cuda {
 
 // 16 bytes after each row put the eight rows of an ldmatrix into different banks for every d that is a multiple of 32.
 template <int D>
@@ -40,7 +40,7 @@ __device__ __forceinline__ void multiply_rows(float (&s)[M][N][4], const T* a, c
       for (int i = 0; i < 4; ++i) s[m][n][i] = 0.0f;
     }
   }
-#pragma unroll
+#pragma unroll(D > 128 ? 4 : D / 16)  // wider heads leave no registers for more loads in flight
   for (int k = 0; k < D; k += 16) {
     uint32_t left[M][4];
 #pragma unroll
@@ -108,4 +108,4 @@ __device__ __forceinline__ void store_rows(T* rows, int64_t row_stride, int rows
   }
 }
 
-}  // namespace aieng::attention
+}  // namespace aieng::attention::cuda

@@ -4,20 +4,18 @@
 // products instead of five, but no atomics, so the gradients are the same on every run. The first works on the transposed
 // scores k qᵀ, so that pᵀ and dsᵀ pass from product to product in registers, as p does in the forward kernel.
 #pragma once
-#include <cmath>
-
 #include "cuda_block.cuh"
 #include "mma_tile.cuh"
 
-namespace aieng::attention {
+namespace aieng::attention::cuda {
 
 template <int D>
 struct BackwardTile {
-  static constexpr int kRowWarps = 4;                  // each owns 16 of the block's rows
-  static constexpr int kOwned = 16 * kRowWarps;        // rows whose gradient the block computes
-  static constexpr int kOther = D <= 64 ? 64 : 32;     // rows of the other side in one step
-  static constexpr int kStages = D <= 128 ? 2 : 1;     // of the other side, in flight
-  static constexpr int kSplit = D <= 128 ? 1 : 2;      // warps that share the columns of dk and dv, for lack of registers
+  static constexpr int kRowWarps = 4;               // each owns 16 of the block's rows
+  static constexpr int kOwned = 16 * kRowWarps;     // rows whose gradient the block computes
+  static constexpr int kOther = D <= 64 ? 64 : 32;  // rows of the other side in one step
+  static constexpr int kStages = D <= 128 ? 2 : 1;  // of the other side, in flight
+  static constexpr int kSplit = D <= 128 ? 1 : 2;   // warps that share the columns of dk and dv, for lack of registers
   static constexpr int kStageElements = 2 * kOther * kPitch<D>;
   static constexpr size_t kShared = (2 * kOwned * kPitch<D> + kStages * kStageElements) * 2;
   static_assert(kShared <= kLeastSharedBytes);
@@ -54,7 +52,8 @@ __global__ void __launch_bounds__(128) delta_sm80(const Backward a) {
       T x[8];
     };
     const auto eight = [&](const View& v) {
-      return *reinterpret_cast<const Eight*>(static_cast<const T*>(v.data) + batch * v.batch + head * v.head + row * v.row + column);
+      return *reinterpret_cast<const Eight*>(static_cast<const T*>(v.data) + batch * v.batch + head * v.head + row * v.row +
+                                             column);
     };
     const Eight out = eight(a.out), dout = eight(a.dout);
 #pragma unroll
@@ -63,12 +62,6 @@ __global__ void __launch_bounds__(128) delta_sm80(const Backward a) {
 #pragma unroll
   for (int lanes = 16; lanes > 0; lanes /= 2) sum += shuffle_xor(sum, lanes);
   if (inside && column == 0) a.delta[i] = sum;
-}
-
-// The log-sum-exp of a query in units of log2; +inf, under which every probability is 0, for rows that saw no key or do not exist.
-__device__ __forceinline__ float lse_of(const float* lse, int row, int rows) {
-  const float value = row < rows ? lse[row] * kLog2E : kInfinity;
-  return value == -kInfinity ? kInfinity : value;
 }
 
 // dq of 64 query rows.
@@ -100,7 +93,7 @@ __global__ void __launch_bounds__(128) backward_q_sm80(const Backward a) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = first_row + half * 8 + lane / 4;
-    lse[half] = lse_of(a.lse + row_index, row, rows);
+    lse[half] = log2_sum(a.lse + row_index, row, rows);
     delta[half] = row < rows ? a.delta[row_index + row] : 0.0f;
   }
   pipeline<Tile::kStages>((last_key + kOther - 1) / kOther, load, [&](int step, int stage) {
@@ -167,7 +160,7 @@ __global__ void __launch_bounds__(128 * BackwardTile<D>::kSplit) backward_kv_sm8
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         const int row = first_row + n * 8 + lane % 4 * 2 + j;
-        const float lse = lse_of(a.lse + row_index, row, rows), delta = row < rows ? a.delta[row_index + row] : 0.0f;
+        const float lse = log2_sum(a.lse + row_index, row, rows), delta = row < rows ? a.delta[row_index + row] : 0.0f;
 #pragma unroll
         for (int i = j; i < 4; i += 2) {
           const bool seen = !(of.causal && first_key + i / 2 * 8 + lane / 4 > row);
@@ -207,4 +200,4 @@ void backward_sm80_any(const Backward& a, int device, void* stream) {
   throw std::invalid_argument("head dimension over 256");
 }
 
-}  // namespace aieng::attention
+}  // namespace aieng::attention::cuda

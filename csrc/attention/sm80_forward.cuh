@@ -3,12 +3,10 @@
 // A block owns 64·M query rows, 16·M for each of its four warps, and walks over tiles of 64 keys. The copy of V runs behind
 // q kᵀ, that of the next K behind softmax and p v. Scores live in units of log2, so that exp is one instruction.
 #pragma once
-#include <cmath>
-
 #include "cuda_block.cuh"
 #include "mma_tile.cuh"
 
-namespace aieng::attention {
+namespace aieng::attention::cuda {
 
 template <int D>
 struct ForwardTile {
@@ -38,7 +36,8 @@ __device__ __forceinline__ void mask(float (&s)[M][N][4], int first_row, int fir
 
 // One step of the online softmax: s becomes exp2(s - max), and what was gathered under an older maximum shrinks to fit.
 template <int M, int N, int W>
-__device__ __forceinline__ void softmax_step(float (&s)[M][N][4], float (&acc)[M][W][4], float (&largest)[M][2], float (&sum)[M][2]) {
+__device__ __forceinline__ void softmax_step(float (&s)[M][N][4], float (&acc)[M][W][4], float (&largest)[M][2],
+                                             float (&sum)[M][2]) {
 #pragma unroll
   for (int m = 0; m < M; ++m) {
 #pragma unroll
@@ -131,9 +130,8 @@ __global__ void __launch_bounds__(ForwardTile<D>::kThreads) forward_sm80(const F
       float total = sum[m][half] + shuffle_xor(sum[m][half], 1);
       total += shuffle_xor(total, 2);
       const int row = m * 16 + half * 8 + lane / 4;
-      const bool empty = total == 0.0f;
-      if (lane % 4 == 0 && warp_row + row < rows_left) lse[row] = empty ? -kInfinity : largest[m][half] * kLn2 + logf(total);
-      sum[m][half] = empty ? 0.0f : 1.0f / total;
+      if (lane % 4 == 0 && warp_row + row < rows_left) lse[row] = natural_lse(largest[m][half], total);
+      sum[m][half] = total == 0.0f ? 0.0f : 1.0f / total;
     }
   }
   store_rows(at.rows_of<T>(a.out, at.head, at.first_row + warp_row), a.out.row, rows_left - warp_row, of.d, acc, sum);
@@ -158,4 +156,4 @@ void forward_sm80_any(const Forward& a, int device, void* stream) {
   throw std::invalid_argument("head dimension over 256");
 }
 
-}  // namespace aieng::attention
+}  // namespace aieng::attention::cuda

@@ -1,0 +1,102 @@
+"""Attention in CUDA C++: tensor cores for 16-bit inputs (``sm80_*.cuh``), plain arithmetic for float32 (``simt_tile.cuh``).
+
+Source: Dao, FlashAttention-2 (2023), algorithms 1 and 2. Results are the same on every run: no atomics.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aieng_kernels._cuda_launch import launcher, place
+from aieng_kernels._family import implementation
+
+LARGEST_HEAD_DIM = 256
+LARGEST_LENGTH = 2**30
+"""Rows are counted in 32 bits within a head."""
+
+DTYPE_NAMES = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float32: "float32"}
+
+
+@implementation("attention", "cuda_sm80", device="cuda", requires=("cuda", "sm_80"), dtypes=("bfloat16", "float16"), priority=20)
+class CudaSm80:
+    """FlashAttention-2 on ``mma.sync`` and ``cp.async``, D a multiple of 8 up to 256; not yet measured on a chip."""
+
+    @staticmethod
+    def supports(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+        if q.shape[-1] % 8:
+            return f"head dim {q.shape[-1]} is not a multiple of 8"
+        return _too_large(q, k)
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+        return _forward("sm80", _aligned(q), _aligned(k), _aligned(v), causal, scale)
+
+    @staticmethod
+    def backward(
+        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return _backward("sm80", [_aligned(x) for x in (dout, q, k, v, out)], lse, causal, scale)
+
+
+@implementation("attention", "cuda_simt", device="cuda", requires=("cuda", "sm_80"), dtypes=("float32",), priority=10)
+class CudaSimt:
+    """The same algorithm in float32 multiply-adds, D up to 256; not yet measured on a chip."""
+
+    @staticmethod
+    def supports(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+        return _too_large(q, k)
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+        return _forward("simt", q, k, v, causal, scale)
+
+    @staticmethod
+    def backward(
+        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return _backward("simt", [dout, q, k, v, out], lse, causal, scale)
+
+
+def _too_large(q: Tensor, k: Tensor) -> str | None:
+    if not 0 < q.shape[-1] <= LARGEST_HEAD_DIM:
+        return f"head dim {q.shape[-1]} is not between 1 and {LARGEST_HEAD_DIM}"
+    if max(q.shape[2], k.shape[2]) > LARGEST_LENGTH:
+        return f"more than {LARGEST_LENGTH} queries or keys"
+    return None
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """x, or a copy of it if some row does not start at a multiple of 16 bytes, as asynchronous copies need."""
+    steps = (stride for size, stride in zip(x.shape[:3], x.stride()[:3], strict=True) if size > 1)
+    if x.data_ptr() % 16 == 0 and all(step * x.element_size() % 16 == 0 for step in steps):
+        return x
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def _numbers(x: Tensor) -> tuple[int, ...]:
+    return (x.data_ptr(), *x.stride()[:3])
+
+
+def _shape(q: Tensor, k: Tensor) -> tuple[int, ...]:
+    return (q.shape[0], q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3])
+
+
+def _forward(technique: str, q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+    out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=torch.float32)
+    tensors = [_numbers(x) for x in (q, k, v, out)]
+    kernel = f"{technique}_{DTYPE_NAMES[q.dtype]}"
+    launcher("attention_forward")(kernel, _shape(q, k), causal, scale, *tensors, lse.data_ptr(), *place(q))
+    return out, lse
+
+
+def _backward(technique: str, saved: list[Tensor], lse: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    _, q, k, v, _ = saved
+    dq, dk, dv = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+    delta = torch.empty_like(lse)
+    inputs, gradients = [_numbers(x) for x in saved], [_numbers(x) for x in (dq, dk, dv)]
+    kernel = f"{technique}_{DTYPE_NAMES[q.dtype]}"
+    launcher("attention_backward")(
+        kernel, _shape(q, k), causal, scale, inputs, lse.data_ptr(), delta.data_ptr(), gradients, *place(q)
+    )
+    return dq, dk, dv

@@ -1,0 +1,150 @@
+// A program for AddressSanitizer and UBSan: every kernel template once, on tensors that end where their memory ends, odd shapes,
+// against the definition in double. Exit 1 names what was wrong.
+#include <cstdio>
+
+#include "attention/simt_tile.cuh"
+#include "attention/sm80_backward.cuh"
+#include "attention/sm80_forward.cuh"
+#include "diffusion/cuda_step.h"
+
+namespace {
+
+namespace cuda = aieng::attention::cuda;
+using Numbers = std::vector<double>;
+
+std::mt19937 generator(7);
+
+struct Shape {
+  int64_t batch, q_heads, kv_heads, rows, keys;
+  int d;
+  bool causal;
+};
+
+// A contiguous tensor of exactly its size, with its values in double.
+template <class T>
+struct Tensor {
+  std::unique_ptr<T[]> memory;
+  Numbers values;
+  int64_t heads, rows;
+  int d;
+
+  Tensor(int64_t batch, int64_t heads_, int64_t rows_, int d_) : values(batch * heads_ * rows_ * d_), heads(heads_), rows(rows_), d(d_) {
+    memory.reset(new T[values.size()]);
+    std::normal_distribution<float> normal;
+    for (size_t i = 0; i < values.size(); ++i) {
+      memory[i] = aieng::round_to<T>(normal(generator));
+      values[i] = aieng::to_float(memory[i]);
+    }
+  }
+  cuda::View view() { return {memory.get(), heads * rows * d, rows * d, d}; }
+  const double* row(int64_t b, int64_t h, int64_t i) const { return values.data() + ((b * heads + h) * rows + i) * d; }
+  double* row(int64_t b, int64_t h, int64_t i) { return values.data() + ((b * heads + h) * rows + i) * d; }
+};
+
+double dot(const double* a, const double* b, int d) { return std::inner_product(a, a + d, b, 0.0); }
+
+// Everything a case has: inputs, what the kernels write, and in `values` of the latter what they ought to.
+template <class T>
+struct Case {
+  Shape n;
+  Tensor<T> q, k, v, dout, out, dq, dk, dv;
+  std::vector<float> lse, delta;
+
+  explicit Case(const Shape& s)
+      : n(s), q(s.batch, s.q_heads, s.rows, s.d), k(s.batch, s.kv_heads, s.keys, s.d), v(s.batch, s.kv_heads, s.keys, s.d),
+        dout(s.batch, s.q_heads, s.rows, s.d), out(s.batch, s.q_heads, s.rows, s.d), dq(s.batch, s.q_heads, s.rows, s.d),
+        dk(s.batch, s.kv_heads, s.keys, s.d), dv(s.batch, s.kv_heads, s.keys, s.d), lse(s.batch * s.q_heads * s.rows), delta(lse.size()) {
+    for (Tensor<T>* t : {&out, &dq, &dk, &dv}) std::fill(t->values.begin(), t->values.end(), 0.0);
+    for (int64_t b = 0; b < n.batch; ++b) {
+      for (int64_t h = 0; h < n.q_heads; ++h) {
+        for (int64_t i = 0; i < n.rows; ++i) define_row(b, h, i);
+      }
+    }
+  }
+
+  double scale() const { return 1 / std::sqrt(static_cast<double>(n.d)); }
+  cuda::Problem problem() const {
+    return {n.batch, n.q_heads, n.kv_heads, n.rows, n.keys, n.d, n.causal, static_cast<float>(scale())};
+  }
+
+  void define_row(int64_t b, int64_t h, int64_t i) {
+    const int64_t kv = h / (n.q_heads / n.kv_heads), seen = n.causal ? std::min(i + 1, n.keys) : n.keys;
+    Numbers p(seen);
+    for (int64_t j = 0; j < seen; ++j) p[j] = std::exp(scale() * dot(q.row(b, h, i), k.row(b, kv, j), n.d));
+    const double sum = std::accumulate(p.begin(), p.end(), 0.0);
+    double row_delta = 0;
+    for (int64_t j = 0; j < seen; ++j) {
+      p[j] /= sum;
+      for (int c = 0; c < n.d; ++c) out.row(b, h, i)[c] += p[j] * v.row(b, kv, j)[c];
+      row_delta += p[j] * dot(dout.row(b, h, i), v.row(b, kv, j), n.d);
+    }
+    for (int64_t j = 0; j < seen; ++j) {
+      const double ds = scale() * p[j] * (dot(dout.row(b, h, i), v.row(b, kv, j), n.d) - row_delta);
+      for (int c = 0; c < n.d; ++c) {
+        dv.row(b, kv, j)[c] += p[j] * dout.row(b, h, i)[c];
+        dq.row(b, h, i)[c] += ds * k.row(b, kv, j)[c];
+        dk.row(b, kv, j)[c] += ds * q.row(b, h, i)[c];
+      }
+    }
+  }
+
+  template <class ForwardOf, class BackwardOf>
+  bool right(const char* name, double tolerance, ForwardOf forward, BackwardOf backward) {
+    forward(cuda::Forward{problem(), q.view(), k.view(), v.view(), out.view(), lse.data()});
+    backward(cuda::Backward{problem(), q.view(), k.view(), v.view(), out.view(), dout.view(), dq.view(), dk.view(), dv.view(),
+                            lse.data(), delta.data()});
+    double worst = 0;
+    for (Tensor<T>* t : {&out, &dq, &dk, &dv}) {
+      for (size_t i = 0; i < t->values.size(); ++i) {
+        const double error = std::abs(aieng::to_float(t->memory[i]) - t->values[i]);
+        if (!(error <= worst)) worst = error;
+      }
+    }
+    std::printf("%s d=%d: largest error %.2e\n", name, n.d, worst);
+    return worst <= tolerance;
+  }
+};
+
+// bfloat16 keeps 8 bits: an ulp of values up to 4 is 2^-6, and p and ds are rounded once more on the way.
+constexpr double kBf16Tolerance = 0.06, kFloatTolerance = 1e-5;
+
+template <int D>
+bool tensor_cores(const Shape& shape) {
+  using aieng::Bf16;
+  return Case<Bf16>(shape).right("sm80", kBf16Tolerance, [](const cuda::Forward& a) { cuda::launch_forward_sm80<D, Bf16>(a, nullptr); },
+                                 [](const cuda::Backward& a) { cuda::launch_backward_sm80<D, Bf16>(a, nullptr); });
+}
+
+bool plain(const Shape& shape) {
+  return Case<float>(shape).right("simt", kFloatTolerance, [](const cuda::Forward& a) { cuda::forward_simt(a, 0, nullptr); },
+                                  [](const cuda::Backward& a) { cuda::backward_simt(a, 0, nullptr); });
+}
+
+// 13 numbers from the second on: neither aligned nor whole groups.
+bool diffusion() {
+  constexpr int64_t kCount = 13;
+  Tensor<float> sample(1, 1, 1, kCount + 1), cond(1, 1, 1, kCount + 1), out(1, 1, 1, kCount + 1), x0(1, 1, 1, kCount + 1);
+  const aieng::diffusion::Coefficients k{1.5f, -0.5f, 0.75f, 0.25f, 0.125f, 0.0f, 1.0f, 1.0f};
+  aieng::diffusion::step_cuda({sample.memory.get() + 1, cond.memory.get() + 1, nullptr, nullptr, out.memory.get() + 1,
+                               x0.memory.get() + 1, kCount, k, 0, 0},
+                              aieng::diffusion::Type::kFloat32, 0, nullptr);
+  double worst = 0;
+  for (int64_t i = 1; i <= kCount; ++i) {
+    const double x = sample.values[i], e = cond.values[i], original = std::clamp(k.p * x + k.q * e, -1.0, 1.0);
+    worst = std::max(worst, std::abs(out.memory[i] - (k.r * original + k.s * x + k.t * e)));
+  }
+  std::printf("diffusion: largest error %.2e\n", worst);
+  return worst <= kFloatTolerance;
+}
+
+}  // namespace
+
+int main() {
+  bool right = diffusion();
+  right &= tensor_cores<64>({1, 2, 1, 71, 67, 40, true});
+  right &= tensor_cores<128>({1, 1, 1, 33, 66, 104, false});
+  right &= tensor_cores<192>({1, 1, 1, 65, 35, 168, true});
+  right &= plain({1, 2, 1, 35, 37, 7, true});
+  right &= plain({1, 1, 1, 18, 17, 130, false});
+  return right ? 0 : 1;
+}

@@ -1,0 +1,120 @@
+"""The CUDA attention kernels through the shim: output, log-sum-exp and every gradient against the definition in float64."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from aieng_kernels.attention import cuda
+from aieng_kernels.attention.reference import Reference, attention_gradients, attention_reference
+from torch import Tensor
+
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
+
+class Shape(NamedTuple):
+    batch: int
+    q_heads: int
+    kv_heads: int
+    queries: int
+    keys: int
+    d: int
+    causal: bool
+
+
+SHAPES = [
+    Shape(1, 1, 1, 1, 1, 8, False),
+    Shape(2, 4, 2, 113, 203, 64, True),
+    Shape(1, 3, 1, 239, 1, 32, False),
+    Shape(2, 2, 2, 33, 97, 96, True),
+    Shape(1, 2, 1, 130, 70, 128, True),
+    Shape(1, 1, 1, 65, 129, 120, False),
+    Shape(1, 2, 1, 66, 65, 192, True),
+    Shape(1, 1, 1, 70, 34, 256, False),
+    Shape(1, 2, 1, 9, 0, 64, False),
+    Shape(1, 2, 1, 0, 9, 64, True),
+    Shape(0, 2, 1, 5, 9, 64, True),
+]
+KERNELS = [(cuda.CudaSm80, torch.bfloat16), (cuda.CudaSm80, torch.float16), (cuda.CudaSimt, torch.float32)]
+
+
+def made(shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """q, k, v, dout with the strides that models give them: heads inside rows, k and v halves of one tensor."""
+    generator = torch.Generator().manual_seed(sum(shape))
+    b, hq, hkv, s, t, d, _ = shape
+    q = torch.randn(b, s, hq, d, generator=generator).to(dtype).transpose(1, 2)
+    k, v = torch.randn(b, t, 2, hkv, d, generator=generator).to(dtype).unbind(2)
+    dout = torch.randn(b, hq, s, d, generator=generator).to(dtype)
+    return q, k.transpose(1, 2), v.transpose(1, 2), dout
+
+
+def close(name: str, got: Tensor, framework: Tensor, exact: Tensor, rounding: float) -> None:
+    """No more than twice the error that plain torch makes in the same dtype, plus ``rounding``."""
+    assert got.shape == exact.shape
+    assert got.isfinite().all(), name
+    if got.numel():
+        assert (got.double() - exact).abs().max() <= 2 * (framework.double() - exact).abs().max() + rounding, name
+
+
+def rounding_of(shape: Shape, dtype: torch.dtype, exact: list[Tensor]) -> float:
+    """One rounding of the largest result; in float32, whose sums are no wider than it, of a sum of random roundings."""
+    largest = max((float(x.abs().max()) for x in exact if x.numel()), default=0.0)
+    terms = max(shape.queries * shape.q_heads, shape.keys, shape.d) if dtype == torch.float32 else 1
+    return float(torch.finfo(dtype).eps * largest * terms**0.5)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, map(int, s))))
+@pytest.mark.parametrize(("kernel", "dtype"), KERNELS, ids=["bfloat16", "float16", "float32"])
+def test_output_and_gradients(kernel: type[cuda.CudaSm80], dtype: torch.dtype, shape: Shape) -> None:
+    q, k, v, dout = made(shape, dtype)
+    kept = [x.clone() for x in (q, k, v, dout)]
+    how = {"causal": shape.causal, "scale": 0.7 / shape.d**0.5}
+    assert kernel.supports(q, k, v) is None
+    out, lse = kernel.forward(q, k, v, **how)
+    gradients = kernel.backward(dout, q, k, v, out, lse, **how)
+
+    wide = [x.double() for x in (q, k, v)]
+    exact, exact_lse = attention_reference(*wide, **how)
+    exact_gradients = attention_gradients(dout.double(), *wide, exact, exact_lse, **how)
+    rough, rough_lse = attention_reference(q, k, v, **how)  # every step rounded to the dtype
+    rough_gradients = attention_gradients(dout, q, k, v, rough, rough_lse, **how)
+    rounding = rounding_of(shape, dtype, [exact, *exact_gradients])
+    close("out", out, rough, exact, rounding)
+    if shape.keys:
+        torch.testing.assert_close(lse.double(), exact_lse, rtol=1e-5, atol=1e-5)
+    else:
+        assert (out == 0).all()
+        assert (lse == -torch.inf).all()
+    for name, got, framework, truth in zip(("dq", "dk", "dv"), gradients, rough_gradients, exact_gradients, strict=True):
+        close(name, got, framework, truth, rounding)
+        assert got.is_contiguous()
+    assert all(torch.equal(x, y) for x, y in zip((q, k, v, dout), kept, strict=True))
+
+
+@pytest.mark.parametrize(("kernel", "dtype"), KERNELS, ids=["bfloat16", "float16", "float32"])
+def test_negative_scale_and_extreme_scores(kernel: type[cuda.CudaSm80], dtype: torch.dtype) -> None:
+    q, k, v, _ = made(Shape(1, 1, 1, 17, 80, 64, False), dtype)
+    out, lse = kernel.forward(q * 30, k * 30, v, causal=False, scale=-1.0)
+    exact, exact_lse = Reference.forward((q * 30).double(), (k * 30).double(), v.double(), causal=False, scale=-1.0)
+    torch.testing.assert_close(out.double(), exact, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(lse.double(), exact_lse.double(), rtol=1e-5, atol=1e-2)
+
+
+def test_rows_off_sixteen_bytes_are_copied_first() -> None:
+    wide = torch.randn(1, 1, 20, 73, generator=torch.Generator().manual_seed(1)).bfloat16()
+    q = wide[..., 1:65]
+    out, lse = cuda.CudaSm80.forward(q, q, q, causal=True, scale=0.1)
+    again, lse_again = cuda.CudaSm80.forward(*[q.contiguous()] * 3, causal=True, scale=0.1)
+    assert torch.equal(out, again)
+    assert torch.equal(lse, lse_again)
+
+
+def test_what_is_not_taken_is_said() -> None:
+    q = torch.empty(1, 1, 4, 12, dtype=torch.bfloat16)
+    assert "multiple of 8" in str(cuda.CudaSm80.supports(q, q, q))
+    q = torch.empty(1, 1, 4, 264, dtype=torch.bfloat16)
+    assert "256" in str(cuda.CudaSm80.supports(q, q, q))
+    assert "256" in str(cuda.CudaSimt.supports(q, q, q))
+    long = torch.empty(1).expand(1, 1, 2**30 + 1, 64)
+    assert "keys" in str(cuda.CudaSimt.supports(long, long, long))

@@ -1,0 +1,68 @@
+"""The CUDA diffusion step through the shim, against the definition in float64 with the same noise."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from aieng_kernels.diffusion.coefficients import Coefficients
+from aieng_kernels.diffusion.cuda import CudaVectorised
+from aieng_kernels.diffusion.reference import Reference
+from torch import Tensor
+
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+COUNTS = [0, 1, 3, 8, 1023, 4099]
+NOISES = ["none", "given", "philox"]
+SEED, OFFSET = 2**62 + 12345, 2**33 + 7
+
+
+def made(count: int, dtype: torch.dtype, first: int = 0) -> list[Tensor]:
+    """sample, cond, uncond, noise, from the element ``first`` of their memory on."""
+    generator = torch.Generator().manual_seed(count)
+    return [torch.randn(count + first, generator=generator).to(dtype)[first:] for _ in range(4)]
+
+
+def check(
+    dtype: torch.dtype, count: int, noise: str, guided: bool, clip: float | None, first: int = 0, in_place: bool = False
+) -> None:
+    sample, cond, uncond, given = made(count, dtype, first)
+    coefficients = Coefficients(1.6, -1.2, 0.8, 0.3, -0.4, 0.0 if noise == "none" else 0.5, clip)
+    how = {"coefficients": coefficients, "guidance": 7.5 if guided else 1.0, "seed": SEED, "offset": OFFSET}
+    optional = (uncond if guided else None, given if noise == "given" else None)
+    exact, exact_x0 = torch.empty(count, dtype=torch.float64), torch.empty(count, dtype=torch.float64)
+    wide = [None if x is None else x.double() for x in optional]
+    Reference.step(sample.double(), cond.double(), *wide, exact, exact_x0, **how)
+    x0 = torch.full_like(sample, torch.nan)
+    out = sample if in_place else torch.full_like(sample, torch.nan)
+    CudaVectorised.step(sample, cond, *optional, out, x0, **how)
+    # Values stay under 100, and a step is some ten float32 operations; then one rounding to the dtype.
+    atol, rtol = 100 * 10 * 2.0**-24, torch.finfo(dtype).eps / 2
+    torch.testing.assert_close(out.double(), exact, atol=atol, rtol=rtol)
+    torch.testing.assert_close(x0.double(), exact_x0, atol=atol, rtol=rtol)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_step(dtype: torch.dtype, count: int, noise: str) -> None:
+    for guided, clip in itertools.product((False, True), (None, 1.0)):
+        check(dtype, count, noise, guided, clip)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_any_alignment_and_in_place(dtype: torch.dtype) -> None:
+    for first in (1, 2, 3):
+        check(dtype, 1030, "philox", True, None, first)
+    check(dtype, 1030, "philox", True, None, in_place=True)
+
+
+def test_nan_passes_through_the_clip() -> None:
+    sample, cond, _, _ = made(9, torch.float32)
+    sample[4] = torch.nan
+    out, x0 = torch.empty_like(sample), torch.empty_like(sample)
+    coefficients = Coefficients(1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    CudaVectorised.step(sample, cond, None, None, out, x0, coefficients=coefficients, guidance=1.0, seed=0, offset=0)
+    assert out.isnan().tolist() == x0.isnan().tolist() == [i == 4 for i in range(9)]
