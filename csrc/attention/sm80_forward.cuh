@@ -1,6 +1,6 @@
 // Forward attention for 16-bit inputs on the tensor cores of compute capability 8.0: FlashAttention-2 (Dao 2023, algorithm 1).
 //
-// A block owns 64·M query rows, 16·M for each of its four warps, and walks over tiles of 64 keys. The copy of V runs behind
+// A block owns 64·M query rows, 16·M for each of its four warps, and walks over tiles of keys. The copy of V runs behind
 // q kᵀ, that of the next K behind softmax and p v. Scores live in units of log2, so that exp is one instruction.
 #pragma once
 #include "cuda_block.cuh"
@@ -10,7 +10,8 @@ namespace aieng::attention::cuda {
 
 template <int D>
 struct ForwardTile {
-  static constexpr int kWarps = 4, kThreads = 32 * kWarps, kKeys = 64;
+  static constexpr int kWarps = 4, kThreads = 32 * kWarps;
+  static constexpr int kKeys = D == 128 ? 32 : 64;  // scores of 64 keys would not fit in registers beside two row tiles of 128
   static constexpr int kM = D <= 128 ? 2 : 1;  // wider heads leave no registers for two row tiles a warp
   static constexpr int kRows = 16 * kM * kWarps;
   static constexpr size_t kShared = (kRows + 2 * kKeys) * kPitch<D> * 2;

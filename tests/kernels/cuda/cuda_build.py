@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[3]
 CSRC = ROOT / "csrc"
 SHIM = Path(__file__).parent / "shim"
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-# Without -ffp-contract=off a compiler may fuse multiply and add where it likes, on the CPU as on the GPU: results agree to rounding.
 FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-fPIC", "-fvisibility=hidden")
 
 

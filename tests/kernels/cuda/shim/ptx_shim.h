@@ -3,47 +3,22 @@
 #include <cmath>
 
 #include "cuda_shim.h"
+#include "half.h"
 
 namespace aieng {
 
-struct Bf16 {
-  uint16_t bits;
-};
-struct Fp16 {
-  uint16_t bits;
-};
+using Bf16 = BFloat16;
+using Fp16 = Half;
 
-inline float to_float(float x) { return x; }
-inline float to_float(Bf16 x) {
-  const uint32_t wide = static_cast<uint32_t>(x.bits) << 16;
-  float value;
-  std::memcpy(&value, &wide, sizeof value);
-  return value;
-}
-inline float to_float(Fp16 x) {
-  _Float16 value;
-  std::memcpy(&value, &x.bits, sizeof value);
-  return static_cast<float>(value);
+template <class T>
+float to_float(T x) {
+  return widen(x);
 }
 
 template <class T>
-T round_to(float x);
-template <>
-inline float round_to<float>(float x) {
-  return x;
-}
-template <>
-inline Bf16 round_to<Bf16>(float x) {
-  uint32_t wide;
-  std::memcpy(&wide, &x, sizeof wide);
-  if (std::isnan(x)) return {0x7FFF};
-  return {static_cast<uint16_t>((wide + 0x7FFF + ((wide >> 16) & 1)) >> 16)};
-}
-template <>
-inline Fp16 round_to<Fp16>(float x) {
-  const _Float16 value = static_cast<_Float16>(x);
-  Fp16 result;
-  std::memcpy(&result.bits, &value, sizeof value);
+T round_to(float x) {
+  T result;
+  narrow(x, result);
   return result;
 }
 
