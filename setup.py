@@ -1,9 +1,9 @@
 """Builds the native modules: aieng_kernels._cpu always, aieng_kernels._cuda where nvcc is found, aieng_bench._ceilings always.
 
 No torch headers, so no torch at build time and one binary for every torch. Sources are found by name, so adding a kernel edits
-nothing here: ``csrc/<family>/bind_cpu.cpp`` and ``cpu_<technique>[_avx2|_avx512|_avx512_bf16].cpp``; ``bind_cuda.cpp`` and ``*.cu``.
-The ending of a C++ file's name chooses its instruction set; dispatch between them happens at run time. A ``.cu`` file is compiled
-for every architecture, one that ends in ``_sm90`` for that alone.
+nothing here: ``csrc/<family>/bind_cpu.cpp`` and ``cpu_<technique>[_avx2|_avx512|_avx512_bf16].cpp``;
+``bind_cuda.cpp`` and ``*.cu``. The ending of a C++ file's name chooses its instruction set; dispatch between them happens at
+run time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 from pybind11 import get_include
@@ -27,7 +28,7 @@ AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
 ISA = {"_avx512_bf16": [*AVX512, "-mavx512bf16"], "_avx512": AVX512, "_avx2": AVX2}
 # Machine code, and PTX last: a driver compiles it for devices that none of the machine codes fits.
-CUDA_ARCHITECTURES = {"": ("sm_80", "sm_90a", "sm_100", "compute_80"), "_sm90": ("sm_90a",)}
+CUDA_ARCHITECTURES = ("sm_80", "sm_90a", "sm_100", "compute_80")
 
 
 def flags_for(source: Path) -> list[str] | None:
@@ -55,8 +56,15 @@ def cuda_home() -> Path | None:
     return None
 
 
+@cache
+def cuda_architectures(home: Path) -> list[str]:
+    """Those of ours that this toolkit's compiler knows."""
+    known = subprocess.run([home / "bin/nvcc", "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout.split()
+    return [a for a in CUDA_ARCHITECTURES if a.replace("sm", "compute").rstrip("a") in known]
+
+
 class Build(build_ext):
-    """Compiles each source with its own flags, two at a time, and only when it or a header is newer than its object."""
+    """Compiles each source with its own flags, and only when something that it includes is newer than its object."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
@@ -69,13 +77,12 @@ class Build(build_ext):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(self.build_temp) / ext.name.rsplit(".", 1)[-1]
         folder.mkdir(parents=True, exist_ok=True)
-        newest_header = max((h.stat().st_mtime for p in ("*.h", "*.cuh") for h in CSRC.rglob(p)), default=0.0)
         jobs = []
         for source in map(Path, ext.sources):
             path = ROOT / source
             obj = folder / ("__".join(source.parts[1:]) + ".o")
-            if not obj.exists() or obj.stat().st_mtime < max(path.stat().st_mtime, newest_header, Path(__file__).stat().st_mtime):
-                jobs.append(self.command(path, obj))
+            if stale(obj):
+                jobs.append([*self.command(path, obj), "-MMD", "-MF", str(obj.with_suffix(".d"))])
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             list(pool.map(run, jobs))
         objects = [str(folder / ("__".join(Path(s).parts[1:]) + ".o")) for s in ext.sources]
@@ -89,8 +96,7 @@ class Build(build_ext):
         if source.suffix == ".cu":
             home = cuda_home()
             assert home is not None
-            ending = next((e for e in CUDA_ARCHITECTURES if e and source.stem.endswith(e)), "")
-            codes = [f"-gencode=arch={code.replace('sm', 'compute')},code={code}" for code in CUDA_ARCHITECTURES[ending]]
+            codes = [f"-gencode=arch={code.replace('sm', 'compute')},code={code}" for code in cuda_architectures(home)]
             return [
                 str(home / "bin/nvcc"), "-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "--expt-relaxed-constexpr",
                 *codes, *includes, "-c", str(source), "-o", str(obj),
@@ -100,6 +106,15 @@ class Build(build_ext):
             home = cuda_home()
             includes.append(f"-I{home}/include")
         return [cxx(), *flags, *(flags_for(source) or []), *includes, "-c", str(source), "-o", str(obj)]
+
+
+def stale(obj: Path) -> bool:
+    """Whether an object is missing, or older than a file that the compiler read for it the last time."""
+    listed = obj.with_suffix(".d")
+    if not (obj.exists() and listed.exists()):
+        return True
+    made, read = obj.stat().st_mtime, listed.read_text().replace("\\\n", " ").split(": ", 1)[1].split()
+    return any(not Path(f).exists() or Path(f).stat().st_mtime > made for f in [*read, __file__])
 
 
 def cxx() -> str:

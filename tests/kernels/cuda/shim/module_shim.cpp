@@ -1,6 +1,5 @@
 // The module _cuda_shim: the same bindings as aieng_kernels._cuda over the same kernels, run on the CPU by the shim.
 #include "bind.h"
-
 #include "cuda_shim.h"
 
 PYBIND11_MODULE(_cuda_shim, m) {

@@ -28,7 +28,8 @@ struct Tensor {
   int64_t heads, rows;
   int d;
 
-  Tensor(int64_t batch, int64_t heads_, int64_t rows_, int d_) : values(batch * heads_ * rows_ * d_), heads(heads_), rows(rows_), d(d_) {
+  Tensor(int64_t batch, int64_t heads_, int64_t rows_, int d_)
+      : values(batch * heads_ * rows_ * d_), heads(heads_), rows(rows_), d(d_) {
     memory.reset(new T[values.size()]);
     std::normal_distribution<float> normal;
     for (size_t i = 0; i < values.size(); ++i) {
@@ -51,9 +52,17 @@ struct Case {
   std::vector<float> lse, delta;
 
   explicit Case(const Shape& s)
-      : n(s), q(s.batch, s.q_heads, s.rows, s.d), k(s.batch, s.kv_heads, s.keys, s.d), v(s.batch, s.kv_heads, s.keys, s.d),
-        dout(s.batch, s.q_heads, s.rows, s.d), out(s.batch, s.q_heads, s.rows, s.d), dq(s.batch, s.q_heads, s.rows, s.d),
-        dk(s.batch, s.kv_heads, s.keys, s.d), dv(s.batch, s.kv_heads, s.keys, s.d), lse(s.batch * s.q_heads * s.rows), delta(lse.size()) {
+      : n(s),
+        q(s.batch, s.q_heads, s.rows, s.d),
+        k(s.batch, s.kv_heads, s.keys, s.d),
+        v(s.batch, s.kv_heads, s.keys, s.d),
+        dout(s.batch, s.q_heads, s.rows, s.d),
+        out(s.batch, s.q_heads, s.rows, s.d),
+        dq(s.batch, s.q_heads, s.rows, s.d),
+        dk(s.batch, s.kv_heads, s.keys, s.d),
+        dv(s.batch, s.kv_heads, s.keys, s.d),
+        lse(s.batch * s.q_heads * s.rows),
+        delta(lse.size()) {
     for (Tensor<T>* t : {&out, &dq, &dk, &dv}) std::fill(t->values.begin(), t->values.end(), 0.0);
     for (int64_t b = 0; b < n.batch; ++b) {
       for (int64_t h = 0; h < n.q_heads; ++h) {
@@ -111,13 +120,15 @@ constexpr double kBf16Tolerance = 0.06, kFloatTolerance = 1e-5;
 template <int D>
 bool tensor_cores(const Shape& shape) {
   using aieng::Bf16;
-  return Case<Bf16>(shape).right("sm80", kBf16Tolerance, [](const cuda::Forward& a) { cuda::launch_forward_sm80<D, Bf16>(a, nullptr); },
-                                 [](const cuda::Backward& a) { cuda::launch_backward_sm80<D, Bf16>(a, nullptr); });
+  return Case<Bf16>(shape).right(
+      "sm80", kBf16Tolerance, [](const cuda::Forward& a) { cuda::launch_forward_sm80<D, Bf16>(a, nullptr); },
+      [](const cuda::Backward& a) { cuda::launch_backward_sm80<D, Bf16>(a, nullptr); });
 }
 
 bool plain(const Shape& shape) {
-  return Case<float>(shape).right("simt", kFloatTolerance, [](const cuda::Forward& a) { cuda::forward_simt(a, 0, nullptr); },
-                                  [](const cuda::Backward& a) { cuda::backward_simt(a, 0, nullptr); });
+  return Case<float>(shape).right(
+      "simt", kFloatTolerance, [](const cuda::Forward& a) { cuda::forward_simt(a, 0, nullptr); },
+      [](const cuda::Backward& a) { cuda::backward_simt(a, 0, nullptr); });
 }
 
 // 13 numbers from the second on: neither aligned nor whole groups.
