@@ -21,7 +21,7 @@ from aieng_bench.measure.schedule import DISCARD_S
 
 SHORTEST_BATCH_S = 200e-6
 """One batch lasts at least this long, so that the timer's own cost (tens of nanoseconds) is nothing."""
-PILOT_S = 30e-3
+PILOT_S, PILOT_BATCHES, PILOT_MOST_S = 30e-3, 4, 0.5
 UNKNOWN_CACHE_BYTES = 32 * 2**20
 MOST_COPIES = 4096
 COLD_SHARE = 0.25
@@ -124,12 +124,16 @@ class Turn:
 
 
 def pilot(timer: Timer, function: Function, inputs: Mapping[str, Any]) -> Pilot:
-    """Estimate a call from growing batches over 30 ms, the best of them, as everything that disturbs makes it longer."""
-    best, calls, spent = float("inf"), 1, 0.0
-    while spent < PILOT_S:
+    """Estimate a call from growing batches over 30 ms, the best of them, as everything that disturbs makes it longer.
+
+    Four batches at least, unless those take half a second: one that was interrupted must not be all there is.
+    """
+    best, calls, batches, spent = float("inf"), 1, 0, 0.0
+    while spent < PILOT_S or (batches < PILOT_BATCHES and spent < PILOT_MOST_S):
         batch = timer.batch(function, repeat(inputs), calls)
         best = min(best, max(batch.us_per_call, 1e-3) * 1e-6)
         spent += batch.elapsed_ns / 1e9
+        batches += 1
         calls = max(1, min(2 * calls, int((PILOT_S - spent) / best)))
     return Pilot(best, max(1, -int(-SHORTEST_BATCH_S // best)))
 

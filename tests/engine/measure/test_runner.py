@@ -20,7 +20,6 @@ DEADLY = {
     "exit_0": (Outcome.CRASHED, "code 0"),
     "sys_exit": (Outcome.ERROR, "SystemExit"),
     "killed": (Outcome.OOM_HOST, "memory"),
-    "hang": (Outcome.TIMEOUT, "within"),
     "out_of_memory": (Outcome.OOM_HOST, "memory"),
     "flood": (Outcome.ERROR, "flooded"),
 }
@@ -30,7 +29,7 @@ WRONG = {
     "in_place": "shares memory with the input b",
     "unwritten": "",
     "one_buffer": "",
-    "sometimes": "",
+    "tires": "",
     "half": "dtype float16",
     "flat": "shape (4096,)",
     "lazy": "not a plain dense torch.Tensor",
@@ -94,7 +93,7 @@ def test_the_wrong_are_caught(scale: dict[str, Record], name: str) -> None:
 
 
 def test_one_that_is_wrong_only_when_timed_keeps_its_samples_as_evidence(scale: dict[str, Record]) -> None:
-    assert scale["sometimes"].samples["latency_us"]
+    assert scale["tires"].samples["latency_us"]
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -113,7 +112,7 @@ def test_an_exception_is_an_error_with_its_first_line_and_log(scale: dict[str, R
 @pytest.fixture(scope="module")
 def deaths() -> list[Record]:
     """Processes that die on the first case and are well on the second."""
-    return run(plan("deaths", cases=2, quick=True, timeout_s=8.0, rounds=1), MemoryStore(), Watcher())
+    return run(plan("deaths", "eager", *DEADLY, cases=2, quick=True, rounds=1), MemoryStore(), Watcher())
 
 
 @pytest.mark.parametrize("name", DEADLY)
@@ -129,6 +128,13 @@ def test_a_death_costs_its_own_cell_alone(deaths: list[Record], name: str) -> No
 
 def test_the_innocent_are_measured_beside_the_dying(deaths: list[Record]) -> None:
     assert all(r.outcome is Outcome.RAN for r in deaths if r.contender.name == "eager")
+
+
+def test_a_hang_is_a_timeout_and_the_rest_goes_on() -> None:
+    watcher = Watcher()
+    hang = by_name(run(plan("deaths", "eager", "hang", quick=True, timeout_s=10.0), MemoryStore(), watcher))["hang"]
+    assert (hang.outcome, hang.outcome_reason) == (Outcome.TIMEOUT, "no answer to 'memory' within 10 s")
+    assert any("hang TIMEOUT" in note for note in watcher.notes)
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
