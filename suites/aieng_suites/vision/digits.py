@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Run = Callable[[int], dict[str, float]]
 
-QUICK_EPOCHS, FULL_EPOCHS = 24, 80
+QUICK_EPOCHS, FULL_EPOCHS = 18, 80
 ACCURACY_FLOOR = 0.95
 LEARNING_RATE = 4e-3
 
