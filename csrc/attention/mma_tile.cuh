@@ -40,7 +40,7 @@ __device__ __forceinline__ void multiply_rows(float (&s)[M][N][4], const T* a, c
       for (int i = 0; i < 4; ++i) s[m][n][i] = 0.0f;
     }
   }
-#pragma unroll(D * M >= 192 ? 4 : D / 16)  // else loads in flight would fill the registers
+#pragma unroll(D* M >= 192 ? 4 : D / 16)  // else loads in flight would fill the registers
   for (int k = 0; k < D; k += 16) {
     uint32_t left[M][4];
 #pragma unroll
