@@ -90,15 +90,21 @@ run_tests() { # other library versions than the pinned ones may warn
   case $status in 0 | 124 | 130 | 137) ;; *) failed=1 ;; esac
 }
 
-run_suite() {
-  logged "$(left $TOTAL)" "$python" -c 'from aieng_bench.cli import main; main()' run \
-    attention/forward 'diffusion/*' attention/backward '*' --quick --device cuda --out "$work/run"
-  local status=$?
-  note suite "$(verdict $status), $SECONDS s in"
-  case $status in 0 | 124 | 130 | 137) ;; *) failed=1 ;; esac
+run_suite() { # pattern by pattern, so that what matters most is measured first
+  local pattern status
+  for pattern in attention/forward 'diffusion/*' attention/backward '*'; do
+    logged "$(left $TOTAL)" "$python" -c 'from aieng_bench.cli import main; main()' run "$pattern" \
+      --quick --device cuda --resume --out "$work/run"
+    status=$?
+    note suite "$pattern: $(verdict $status), $SECONDS s in"
+    case $status in 0) ;; 124 | 130 | 137) break ;; *) failed=1 ;; esac
+  done
   if compgen -G "$work/run/records/*.json" >/dev/null; then
     cat "$work"/run/records/*.json >"$out/records.jsonl"
     cli show "$work/run" >>"$out/summary.txt" 2>>"$out/log.txt"
+  else
+    note suite "FAILED: nothing was measured"
+    failed=1
   fi
 }
 
