@@ -16,9 +16,9 @@ def scaled_dot_product_attention(
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
+    *,
     scale: float | None = None,
     enable_gqa: bool = False,
-    *,
     backend: str | None = None,
 ) -> Tensor:
     """``torch.nn.functional.scaled_dot_product_attention`` with our kernels under it.
@@ -34,7 +34,9 @@ def scaled_dot_product_attention(
         return out
     if backend is not None:
         raise ValueError(f"backend={backend!r} cannot be forced: {reason}")
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    return functional.scaled_dot_product_attention(
+        query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+    )
 
 
 def _not_fused(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, dropout_p: float, enable_gqa: bool) -> str | None:

@@ -15,20 +15,19 @@ def attention_reference(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale:
     q (B, Hq, S, D), k and v (B, Hkv, T, D). Rows that see no key give out 0 and lse -inf.
     """
     k, v = _for_each_query_head(q, k), _for_each_query_head(q, v)
-    lse = _scores(q, k, causal, scale).logsumexp(-1)
-    return _probabilities(q, k, lse, causal, scale) @ v, lse
+    scores = _scores(q, k, causal, scale)
+    return scores.softmax(-1) @ v, scores.logsumexp(-1)
 
 
 def attention_gradients(
-    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """dq, dk, dv in q's dtype, from the saved out and lse: Dao, FlashAttention-2 (2023), section 2.2 and algorithm 2."""
+    """dq, dk, dv in q's dtype: Dao, FlashAttention-2 (2023), section 2.2, with delta = rowsum(p dp) for its rowsum(dout out)."""
     shared = k.shape
     k, v = _for_each_query_head(q, k), _for_each_query_head(q, v)
-    p = _probabilities(q, k, lse, causal, scale)
+    p = _scores(q, k, causal, scale).softmax(-1)
     dp = dout @ v.transpose(-2, -1)
-    delta = (dout * out).sum(-1, keepdim=True)
-    ds = scale * p * (dp - delta)
+    ds = scale * p * (dp - (p * dp).sum(-1, keepdim=True))
     per_head = (ds.transpose(-2, -1) @ q, p.transpose(-2, -1) @ dout)
     dk, dv = (x.reshape(*shared[:2], -1, *shared[2:]).sum(2) if x.numel() else x.new_zeros(shared) for x in per_head)
     return ds @ k, dk, dv
@@ -43,11 +42,6 @@ def _scores(q: Tensor, k: Tensor, causal: bool, scale: float) -> Tensor:
     if causal:  # aligned top-left
         scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1), -torch.inf)
     return scores
-
-
-def _probabilities(q: Tensor, k: Tensor, lse: Tensor, causal: bool, scale: float) -> Tensor:
-    """softmax(s) = exp(s - lse)."""
-    return (_scores(q, k, causal, scale) - lse.unsqueeze(-1)).exp()
 
 
 @implementation("attention", "reference", device="cpu", priority=-100)
@@ -68,9 +62,8 @@ class Reference:
     def backward(
         dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        q_, k_, v_, dout_ = _wide(q), _wide(k), _wide(v), _wide(dout)
-        out_, lse_ = attention_reference(q_, k_, v_, causal=causal, scale=scale)  # not the saved ones, which are rounded
-        gradients = attention_gradients(dout_, q_, k_, v_, out_, lse_, causal=causal, scale=scale)
+        wide_q, wide_k, wide_v = _wide(q), _wide(k), _wide(v)
+        gradients = attention_gradients(_wide(dout), wide_q, wide_k, wide_v, causal=causal, scale=scale)
         dq, dk, dv = (x.to(q.dtype).contiguous() for x in gradients)
         return dq, dk, dv
 

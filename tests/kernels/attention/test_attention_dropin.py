@@ -1,0 +1,85 @@
+"""The drop-in does what torch's own function does, over its whole signature."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+from aieng_kernels.attention import scaled_dot_product_attention
+from torch.nn import functional
+
+
+def tensors(*shapes, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+
+
+QKV = [(2, 4, 17, 32), (2, 4, 23, 32), (2, 4, 23, 32)]
+MASK = torch.arange(17)[:, None] + 3 > torch.arange(23)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "options"),
+    [
+        (QKV, {}),
+        (QKV, {"is_causal": True}),
+        (QKV, {"scale": 0.5}),
+        (QKV, {"attn_mask": MASK}),
+        (QKV, {"attn_mask": MASK.float().log(), "scale": 0.1}),
+        ([(2, 4, 17, 32), (2, 2, 23, 32), (2, 2, 23, 32)], {"enable_gqa": True}),
+        ([(2, 6, 17, 32), (2, 1, 23, 32), (2, 1, 23, 32)], {"enable_gqa": True, "is_causal": True}),
+        ([(2, 4, 17, 32), (2, 4, 23, 32), (2, 4, 23, 48)], {}),
+        ([(4, 17, 32), (4, 23, 32), (4, 23, 32)], {"is_causal": True}),
+        ([(1, 4, 17, 32), (2, 4, 23, 32), (2, 4, 23, 32)], {}),
+        ([(3, 2, 4, 17, 32), (3, 2, 4, 23, 32), (3, 2, 4, 23, 32)], {}),
+    ],
+)
+def test_equals_torch(shapes, options):
+    theirs = [x.requires_grad_() for x in tensors(*shapes)]
+    ours = [x.requires_grad_() for x in tensors(*shapes)]
+    due, got = functional.scaled_dot_product_attention(*theirs, **options), scaled_dot_product_attention(*ours, **options)
+    due.square().sum().backward()
+    got.square().sum().backward()
+    for x, y in [(got, due), *((x.grad, y.grad) for x, y in zip(ours, theirs, strict=True))]:
+        assert x.shape == y.shape
+        assert (x - y).norm() <= 2e-6 * y.norm()  # two float32 results, each a few roundings of 6e-8 off
+
+
+def test_dropout_is_torchs():
+    q, k, v = tensors(*QKV)
+    torch.manual_seed(1)
+    due = functional.scaled_dot_product_attention(q, k, v, dropout_p=0.5)
+    torch.manual_seed(1)
+    assert torch.equal(scaled_dot_product_attention(q, k, v, dropout_p=0.5), due)
+
+
+def test_signature_is_torchs_and_backend():
+    """torch's is written in its docstring, and what it takes by keyword alone only a call can tell."""
+    parameters = list(inspect.signature(scaled_dot_product_attention).parameters.values())
+    assert parameters[-1].name == "backend"
+    ours = ",".join(p.name if p.default is p.empty else f"{p.name}={p.default}" for p in parameters[:-1])
+    assert f"({ours})" in "".join((functional.scaled_dot_product_attention.__doc__ or "").split())
+    q, k, v = tensors(*QKV)
+    for function in (functional.scaled_dot_product_attention, scaled_dot_product_attention):
+        function(q, k, v, None, 0.0, False)
+        with pytest.raises(TypeError):
+            function(q, k, v, None, 0.0, False, 0.5)
+
+
+HEADS = [(2, 4, 17, 32), (2, 2, 23, 32), (2, 2, 23, 32)]
+HEAD_DIM = [(2, 4, 17, 32), (2, 4, 23, 16), (2, 4, 23, 32)]
+
+
+@pytest.mark.parametrize("shapes", [HEADS, HEAD_DIM], ids=["heads", "head dim"])
+def test_wrong_shapes_raise_what_torch_raises(shapes):
+    with pytest.raises(RuntimeError):
+        functional.scaled_dot_product_attention(*tensors(*shapes))
+    with pytest.raises(RuntimeError):
+        scaled_dot_product_attention(*tensors(*shapes))
+
+
+@pytest.mark.parametrize("options", [{"attn_mask": MASK}, {"dropout_p": 0.1}], ids=["attn_mask", "dropout_p"])
+def test_a_backend_cannot_be_forced_on_what_is_not_fused(options):
+    with pytest.raises(ValueError, match=r"^backend='reference' cannot be forced"):
+        scaled_dot_product_attention(*tensors(*QKV), backend="reference", **options)
