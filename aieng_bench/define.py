@@ -110,6 +110,8 @@ class Contender:
     """The distribution whose version is recorded (a baseline's library)."""
     unsupported: Callable[[], str | None] = lambda: None
     """Why this machine cannot run it, or None: for requirements that only the contender's own library can judge."""
+    left_out: Callable[[Case], str | None] = lambda case: None
+    """Why a quick run leaves it out, unless it is asked for by name; None if it does not."""
     source: Callable[[], str] | None = None
     """Hash of what is measured; by default of the file that defines ``setup``."""
 

@@ -52,7 +52,7 @@ def benchmarks() -> dict[str, Benchmark]:
 def find(*patterns: str) -> list[Benchmark]:
     """Benchmarks whose name, or suite, matches any shell-style pattern (a bare group such as ``attention`` means ``attention*``).
 
-    Raises NoMatch for the first pattern that matches nothing.
+    In the order of the patterns, then of names. Raises NoMatch for the first pattern that matches nothing.
     """
     known = benchmarks()
     chosen: dict[str, Benchmark] = {}
@@ -62,7 +62,7 @@ def find(*patterns: str) -> list[Benchmark]:
             groups = {n.split("/")[0] for n in known} | {b.suite for b in known.values()}
             raise NoMatch(pattern, difflib.get_close_matches(pattern, sorted({*known, *groups}), n=3, cutoff=0.3))
         chosen |= hits
-    return [known[n] for n in known if n in chosen]
+    return list(chosen.values())
 
 
 def matches(pattern: str, benchmark: Benchmark) -> bool:

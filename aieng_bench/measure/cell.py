@@ -95,11 +95,12 @@ class Cell:
             checks=self.checks,
         )
 
-    def record(self, run: str, environment: Environment, limit: Limit | None, quick: bool) -> Record:
+    def record(self, run: str, environment: Environment, limit: Limit | None, quick: bool, others: Sequence[Cell] = ()) -> Record:
+        """``others``: the unit's other cells, by which the quality of the measurement is judged."""
         benchmark, case = self.unit.benchmark, self.unit.case
         check, outcome = self.check(), self.outcome or Outcome.RAN
         measured = [m for m in benchmark.metrics if m.name in self.samples] if isinstance(benchmark, KernelBenchmark) else []
-        trust, trust_reason = quality(measured, self.samples, limit, self.accounts)
+        trust, trust_reason = quality(measured, self.samples, limit, self.accounts, [other.samples for other in others])
         good = outcome is Outcome.RAN and check.verdict is Correctness.PASSED
         return Record(
             run=run,

@@ -29,6 +29,8 @@ class Plan:
     rounds: int
     unit_budget_s: float
     """Time a unit may take before its rounds are cut (never under 10 rounds over all launches)."""
+    asked: frozenset[str] = frozenset()
+    """Contenders asked for by name: a quick run leaves none of them out."""
     timeout_s: float = 600.0
     """Time one message to a worker may take before its process group is killed and the cell is TIMEOUT."""
 
@@ -59,8 +61,8 @@ def make_plan(
     if not units:
         raise LookupError(f"nothing to run on device {device!r}" + (f" with dtype {', '.join(dtypes)}" if dtypes else ""))
     if quick:
-        return Plan(tuple(units), quick, launches=2, rounds=6, unit_budget_s=10.0)
-    return Plan(tuple(units), quick, launches=5, rounds=10, unit_budget_s=60.0)
+        return Plan(tuple(units), quick, launches=2, rounds=6, unit_budget_s=10.0, asked=frozenset(contenders))
+    return Plan(tuple(units), quick, launches=5, rounds=10, unit_budget_s=60.0, asked=frozenset(contenders))
 
 
 class Progress(Protocol):

@@ -10,7 +10,8 @@ from aieng_bench.record.schema import Limit, Quality
 
 LARGEST_SPREAD = 0.25
 """Interquartile range by median. A quiet machine gives 0.01 to 0.05, a neighbour that disturbs now and then 0.1; above 0.25 half of
-the samples are an eighth or more away from the median, which is larger than most differences we report."""
+the samples are an eighth or more away from the median, which is larger than most differences we report. What slows all contenders
+of a round alike is taken out first: rounds are interleaved so that it cancels in every ratio."""
 LIMIT_SHARE = 0.98
 """The ceiling is a measurement too; two per cent are its own error."""
 LEAST_ACCOUNTED = 0.75
@@ -23,13 +24,15 @@ Accounts = Sequence[tuple[int, int]]
 """Of each turn, nanoseconds by the parent's clock and those that the worker claims."""
 
 
-def quality(metrics: Sequence[Metric], samples: Samples, limit: Limit | None, accounts: Accounts) -> tuple[Quality, str]:
-    """Verdict and its reason; '' for a clean measurement."""
+def quality(
+    metrics: Sequence[Metric], samples: Samples, limit: Limit | None, accounts: Accounts, others: Sequence[Samples] = ()
+) -> tuple[Quality, str]:
+    """Verdict and its reason; '' for a clean measurement. ``others``: the samples of the unit's other contenders."""
     reason = suspicion(metrics, samples, limit, accounts)
     if reason:
         return Quality.SUSPECT, reason
     for metric in metrics:
-        values = pooled(samples, metric.name)
+        values = undisturbed(samples, others, metric.name)
         if len(values) >= 4 and (spread := relative_iqr(values)) > LARGEST_SPREAD:
             return Quality.NOISY, f"{metric.name}: interquartile range is {spread:.0%} of the median"
     return Quality.CLEAN, ""
@@ -50,6 +53,15 @@ def suspicion(metrics: Sequence[Metric], samples: Samples, limit: Limit | None, 
     if not LEAST_ACCOUNTED <= share <= MOST_ACCOUNTED:
         return f"the worker accounts for {share:.0%} of the time that its parent saw pass"
     return ""
+
+
+def undisturbed(samples: Samples, others: Sequence[Samples], metric: str) -> list[float]:
+    """Own samples, each divided by how slow the machine was in its round: the median, over the others, of sample by own median."""
+    own = pooled(samples, metric)
+    rounds = [len(launch) for launch in samples.get(metric, ())]
+    same = [pooled(other, metric) for other in others if [len(launch) for launch in other.get(metric, ())] == rounds]
+    factors = [[value / statistics.median(values) for value in values] for values in same if values and min(values) > 0]
+    return [value / statistics.median(column) for value, column in zip(own, zip(*factors))] if factors else own
 
 
 def pooled(samples: Samples, metric: str) -> list[float]:

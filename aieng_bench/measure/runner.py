@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Literal, Protocol
@@ -102,13 +102,22 @@ class _Runner:
 
     def _cell(self, unit: Unit, contender: Contender) -> Cell:
         cell = Cell(unit, contender)
-        if reason := refusal(contender, unit.case):
+        if reason := refusal(contender, unit.case) or self._left_out(contender, unit.case):
             cell.fail(Outcome.UNSUPPORTED, reason)
         return cell
 
-    def _emit(self, unit: Unit, cells: Iterable[Cell], environment: Environment) -> None:
+    def _left_out(self, contender: Contender, case: Case) -> str | None:
+        if not self._plan.quick or contender.name in self._plan.asked:
+            return None
+        reason = contender.left_out(case)
+        return f"not in a quick run: {reason}" if reason else None
+
+    def _emit(self, unit: Unit, cells: Sequence[Cell], environment: Environment) -> None:
         limit = self._limit(unit)
-        records = [cell.record(self._store.run, environment, limit, self._plan.quick) for cell in cells]
+        records = [
+            cell.record(self._store.run, environment, limit, self._plan.quick, [other for other in cells if other is not cell])
+            for cell in cells
+        ]
         for record in records:
             self._store.write(record)
         self._done(unit, records)

@@ -12,7 +12,7 @@ template <int D>
 struct ForwardTile {
   static constexpr int kWarps = 4, kThreads = 32 * kWarps;
   static constexpr int kKeys = D == 128 ? 32 : 64;  // scores of 64 keys would not fit in registers beside two row tiles of 128
-  static constexpr int kM = D <= 128 ? 2 : 1;  // wider heads leave no registers for two row tiles a warp
+  static constexpr int kM = D <= 128 ? 2 : 1;       // wider heads leave no registers for two row tiles a warp
   static constexpr int kRows = 16 * kM * kWarps;
   static constexpr size_t kShared = (kRows + 2 * kKeys) * kPitch<D> * 2;
   static_assert(kShared <= kLeastSharedBytes);

@@ -27,7 +27,7 @@ T* pointer(std::uintptr_t address) {
 }  // namespace aieng
 
 // AIENG_BIND(attention) { m.def(...); } at namespace scope of a bind_*.cpp.
-#define AIENG_BIND(family)                                           \
-  static void aieng_bind_##family(pybind11::module_& m);             \
+#define AIENG_BIND(family)                                                   \
+  static void aieng_bind_##family(pybind11::module_& m);                     \
   static const aieng::Register aieng_register_##family(aieng_bind_##family); \
   static void aieng_bind_##family(pybind11::module_& m)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from aieng_kernels._family import declared
+from aieng_kernels._family import candidates, declared
 
 from aieng_bench.define import Benchmark, Case, Contender
 
@@ -29,6 +29,7 @@ def add_ours(benchmark: Benchmark, family: str, bind: Callable[[Case, str], Call
                 devices=(implementation.device,),
                 dtypes=implementation.dtypes,
                 unsupported=implementation.unsupported,
+                left_out=_unless_best(family, implementation.name),
                 source=implementation.source_hash,
             )
         )
@@ -36,3 +37,18 @@ def add_ours(benchmark: Benchmark, family: str, bind: Callable[[Case, str], Call
 
 def _setup(bind: Callable[[Case, str], Callable[..., Any]], backend: str) -> Callable[[Case], Callable[..., Any]]:
     return lambda case: bind(case, backend)
+
+
+def _unless_best(family: str, name: str) -> Callable[[Case], str | None]:
+    """A quick run measures the implementation that the public function takes here, and leaves out those for other machines."""
+
+    def left_out(case: Case) -> str | None:
+        best = candidates(family, str(case["device"]), str(case["dtype"]))[0].name
+        return None if name == best else f"{best} is our best here"
+
+    return left_out
+
+
+def compiles_long(case: Case) -> str:
+    """Why a quick run leaves out what torch compiles to no one's advantage."""
+    return "compiling takes longer than measuring"

@@ -7,7 +7,7 @@ from typing import Any
 
 from aieng_bench.define import Case, KernelBenchmark, Work, grid
 from aieng_suites.kernels import _attention as shared
-from aieng_suites.kernels._ours import add_ours
+from aieng_suites.kernels._ours import add_ours, compiles_long
 
 
 def inputs(case: Case, generator: Any) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _blocked(case: Case) -> Callable[..., Any]:
     return with_gradients(shared.blocked(case))
 
 
-@benchmark.contender("torch_compile", package="torch", requires=("compiler",))
+@benchmark.contender("torch_compile", package="torch", requires=("compiler",), left_out=compiles_long)
 def _compiled(case: Case) -> Callable[..., Any]:
     return with_gradients(shared.compiled(case))
 

@@ -90,3 +90,18 @@ def test_turns_that_the_machine_delayed_are_not_suspect() -> None:
 
 def test_relative_iqr() -> None:
     assert relative_iqr([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 / 3)
+
+
+def test_what_slows_all_alike_is_not_noise() -> None:
+    """A neighbour that halves the machine for a launch moves every contender, and cancels in the ratios."""
+    slow = [[10.0] * 6, [20.0, 20.5, 19.5, 20.0, 20.0, 20.2]]
+    peers = [{"latency_us": [[x * factor for x in launch] for launch in slow]} for factor in (2.0, 5.0)]
+    assert quality([LATENCY], {"latency_us": slow}, None, FAIR)[0] is Quality.NOISY
+    assert quality([LATENCY], {"latency_us": slow}, None, FAIR, peers)[0] is Quality.CLEAN
+
+
+def test_own_noise_is_not_excused_by_steady_peers() -> None:
+    peers = [STEADY, STEADY]
+    wild = [[10.0, 20.0, 11.0, 25.0][i % 4] for i in range(len(STEADY["latency_us"][0]))]
+    samples = {"latency_us": [wild for _ in STEADY["latency_us"]]}
+    assert quality([LATENCY], samples, None, FAIR, peers)[0] is Quality.NOISY
