@@ -1,0 +1,61 @@
+"""The machine code of every kernel, configuration and dtype for sm_90: it fits, and has the instructions meant."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from aieng_kernels._aot import SHARED_LIMIT, Compiled
+
+pytestmark = pytest.mark.timeout(1200)
+Family = dict[str, list[Compiled]]
+
+
+def hold(found: list[Compiled], wanted: Callable[[Compiled], bool]) -> None:
+    assert found
+    failing = [f"{c} local={c.local}" for c in found if not wanted(c)]
+    if failing:
+        pytest.fail("\n".join([f"{len(failing)} of {len(found)}:", *failing]), pytrace=False)
+
+
+@pytest.mark.parametrize("family", ["attention", "diffusion"])
+def test_fits_without_local_memory(compiled: Family, family: str) -> None:
+    """Stack and LDL/STL, and not spills alone: indexing registers at run time uses the stack without spilling."""
+    hold(compiled[family], lambda c: c.shared <= SHARED_LIMIT and c.stack == 0 and c.local == 0)
+
+
+def test_half_precision_attention_runs_on_the_tensor_cores(compiled: Family) -> None:
+    """HGMMA is Hopper's warpgroup product; the slower HMMA would be a layout that Triton could not map."""
+    half = [c for c in compiled["attention"] if ("bf16" in c.label or "fp16" in c.label) and "statistics" not in c.label]
+    hold(half, lambda c: c.count("HGMMA") > 0 and c.count("HMMA") == 0)
+
+
+def test_float32_attention_is_not_rounded_to_tf32(compiled: Family) -> None:
+    """True float32 has no tensor core: its products are FFMA."""
+    single = [c for c in compiled["attention"] if "fp32" in c.label and "statistics" not in c.label]
+    hold(single, lambda c: c.count("HGMMA") == c.count("HMMA") == 0 and c.count("FFMA") > 500)
+
+
+def test_attention_tiles_are_copied_ahead_16_bytes_at_a_time(compiled: Family) -> None:
+    """LDGSTS is the asynchronous copy to shared memory that the loop's stages live on."""
+    half = [c for c in compiled["attention"] if ("bf16" in c.label or "fp16" in c.label) and "statistics" not in c.label]
+    hold(half, lambda c: any(o.startswith("LDGSTS") and ".128" in o for o in c.instructions))
+
+
+def test_diffusion_moves_16_bytes_at_a_time(compiled: Family) -> None:
+    hold(compiled["diffusion"], lambda c: c.count("LDG.E.128") >= 2 and c.count("STG.E.128") >= 1)
+
+
+def test_compiling_where_kernels_are_interpreted_is_refused() -> None:
+    code = (
+        "from aieng_kernels._aot import compile_variant; from aieng_kernels.diffusion.triton_fused import variants; "
+        "compile_variant(next(variants()))"
+    )
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "RuntimeError: step fp32" in done.stderr
+    assert "is TRITON_INTERPRET set?" in done.stderr
