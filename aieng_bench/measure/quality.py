@@ -10,8 +10,8 @@ from aieng_bench.define import Metric
 from aieng_bench.record.schema import Limit, Quality
 
 LARGEST_ERROR = 0.25
-"""Half the 95 % interval of the median, by the median: beyond it the figure itself is in doubt, not only its last digits. What slows
-all contenders of a round alike is taken out first: rounds are interleaved so that it cancels in every ratio."""
+"""Half the 95 % interval of the median, by the median: beyond it the figure itself is in doubt, not only its last digits. What
+slows all contenders of a round alike is taken out first: rounds are interleaved so that it cancels in every ratio."""
 MEDIAN_ERROR = 1.82
 """1.96 standard errors of the median of n normal samples, sqrt(pi / 2) sd / sqrt(n), with sd = IQR / 1.349."""
 LIMIT_SHARE = 0.98
