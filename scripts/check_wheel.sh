@@ -21,8 +21,8 @@ q = torch.randn(1, 2, 33, 64, dtype=torch.bfloat16)
 ours, theirs = scaled_dot_product_attention(q, q, q), torch.nn.functional.scaled_dot_product_attention(q, q, q)
 torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=2e-2)
 PY
-"$python" -m aieng_bench.cli ls >/dev/null
-"$python" -m aieng_bench.cli run attention/forward --quick --contender eager --out "$away/run" >/dev/null
-"$python" -m aieng_bench.cli report "$away/run" --out "$away/page" >/dev/null
+"$python" -m aieng_bench ls >/dev/null
+"$python" -m aieng_bench run attention/forward --quick --contender eager --out "$away/run" >/dev/null
+"$python" -m aieng_bench report "$away/run" --out "$away/page" >/dev/null
 test -s "$away/page/index.html"
 echo "wheel: installed outside the repository, measured and reported"

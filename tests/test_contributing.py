@@ -27,7 +27,7 @@ def test_add_a_contender(tmp_path: Path) -> None:
         suite.write("\n\n" + code[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "suites"), os.environ.get("PYTHONPATH", "")])}
     arguments = [*command[1].split(), "--out", str(tmp_path / "run")]
-    subprocess.run([sys.executable, "-m", "aieng_bench.cli", *arguments], check=True, cwd=tmp_path, env=environment)
+    subprocess.run([sys.executable, "-m", "aieng_bench", *arguments], check=True, cwd=tmp_path, env=environment)
     records = [r for r in load(tmp_path / "run").records if r.contender.name == "torch_math"]
     assert records
     assert all(r.check.verdict == "PASSED" for r in records), [r.check for r in records]
