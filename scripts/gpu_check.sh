@@ -59,7 +59,7 @@ conclude() {
   exit "$failed"
 }
 
-cli() { "$python" -c 'from aieng_bench.cli import main; main()' "$@"; }
+cli() { "$python" -m aieng_bench "$@"; }
 
 prepare() {
   if compgen -G "$wheels/*.whl" >/dev/null; then
@@ -93,7 +93,7 @@ run_tests() { # other library versions than the pinned ones may warn
 run_suite() { # pattern by pattern, so that what matters most is measured first
   local pattern status
   for pattern in attention/forward 'diffusion/*' attention/backward '*'; do
-    logged "$(left $TOTAL)" "$python" -c 'from aieng_bench.cli import main; main()' run "$pattern" \
+    logged "$(left $TOTAL)" "$python" -m aieng_bench run "$pattern" \
       --quick --device cuda --resume --out "$work/run"
     status=$?
     note suite "$pattern: $(verdict $status), $SECONDS s in"

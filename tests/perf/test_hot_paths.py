@@ -58,6 +58,6 @@ def test_summarise(benchmark, cases):
 
 
 def test_ls_from_start_to_end(benchmark):
-    command = [sys.executable, "-c", "from aieng_bench.cli import main; main()", "ls", "--json"]
+    command = [sys.executable, "-m", "aieng_bench", "ls", "--json"]
     done = benchmark.pedantic(subprocess.run, (command,), {"capture_output": True, "check": True}, rounds=5)
     assert done.stdout.startswith(b"[")
