@@ -55,7 +55,8 @@ def section(published: Path) -> str:
     where = records[0].environment
     facts = f"{text(where.cpu)}, {where.cores} cores, {where.gpu or 'no GPU'}; torch {where.libraries.get('torch', '?')}"
     name = published.relative_to(ROOT)
-    intro = f"**{facts}.** Speed-ups above 1 are ours, with 95 % intervals; records: [{name}]({name})."
+    launches = max(len(samples) for record in records for samples in record.samples.values())
+    intro = f"**{facts}.** Above 1× ours is better; 95 % intervals over {launches} launches a contender; records: [{name}]({name})."
     return f"{intro}\n\n{table(HEADS, rows, [False] * 3 + [True] * 4)}"
 
 
