@@ -73,13 +73,7 @@ def test_wrong_arguments_are_named(change, error, names):
 def test_forcing_what_cannot_run_says_why(one):
     q = torch.zeros(1, 1, 8, 64, dtype=getattr(torch, one.dtypes[0] if one.dtypes else "float32"))
     with pytest.raises(ValueError, match=rf"^backend='{one.name}' (runs on|cannot run here)"):
-        torch.ops.aieng.attention_forward(q, q, q, False, 1.0, one.name) if one.name != "reference" else _force_on_cuda(one.name)
-
-
-def _force_on_cuda(name):
-    from aieng_kernels._family import choose
-
-    choose("attention", "cuda", "float32", name)
+        attention(q, q, q, backend=one.name)
 
 
 def test_large_head_dims_and_float64_fall_back_to_the_definition():
