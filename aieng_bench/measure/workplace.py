@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,8 +21,8 @@ class Workplace:
         import torch
 
         self.threads = torch.get_num_threads()
-        self.outputs = Path(tempfile.mkdtemp(prefix="aieng-bench-", dir=_MEMORY_DISK if _MEMORY_DISK.is_dir() else None))
-        self.scratch = Path(tempfile.mkdtemp(prefix="aieng-bench-"))
+        disk = Path(tempfile.gettempdir())
+        self.outputs, self.scratch = (scratch(place) for place in (_MEMORY_DISK if _MEMORY_DISK.is_dir() else disk, disk))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -35,3 +37,22 @@ class Workplace:
 
     def checker(self) -> Worker:
         return Worker("aieng_bench.measure.checker", self.variables("default"), self.threads)
+
+
+def scratch(place: Path) -> Path:
+    """A new folder that bears our process id; what runs that were killed have left in ``place`` is removed."""
+    for folder in place.glob("aieng-bench-*-*"):
+        owner = re.fullmatch(r"aieng-bench-(\d+)-\w+", folder.name)
+        if owner and not exists(int(owner[1])):
+            shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"aieng-bench-{os.getpid()}-", dir=place))
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

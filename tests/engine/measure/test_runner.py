@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from watching import MemoryStore, Watcher, benchmark, plan
 
 from aieng_bench.measure import run
+from aieng_bench.measure.workplace import scratch
 from aieng_bench.record import Record
 from aieng_bench.record.schema import Correctness, Outcome, Quality, canonical
 
@@ -142,6 +145,16 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     run(plan("scale", "eager", "zeros"), MemoryStore(), Watcher())
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    stale, own, foreign = (tmp_path / f"aieng-bench-{name}" for name in (f"{gone.pid}-abc", f"{os.getpid()}-abc", "notes-abc"))
+    for folder in (stale, own, foreign):
+        (folder / "inside").mkdir(parents=True)
+    made = scratch(tmp_path)
+    assert set(tmp_path.iterdir()) == {own, foreign, made}
 
 
 @pytest.fixture(scope="module")
