@@ -59,8 +59,6 @@ conclude() {
   exit "$failed"
 }
 
-cli() { "$python" -m aieng_bench "$@"; }
-
 prepare() {
   if compgen -G "$wheels/*.whl" >/dev/null; then
     logged "$(left 60)" "$python" -m pip install --no-index --no-deps --no-compile --target "$work/site" "$wheels"/*.whl
@@ -101,7 +99,7 @@ run_suite() { # pattern by pattern, so that what matters most is measured first
   done
   if compgen -G "$work/run/records/*.json" >/dev/null; then
     cat "$work"/run/records/*.json >"$out/records.jsonl"
-    cli show "$work/run" >>"$out/summary.txt" 2>>"$out/log.txt"
+    "$python" -m aieng_bench show "$work/run" >>"$out/summary.txt" 2>>"$out/log.txt"
   else
     note suite "FAILED: nothing was measured"
     failed=1

@@ -24,8 +24,9 @@ HEADS = [
 
 
 def newest_runs() -> list[Path]:
-    """The last published file of each machine; their names begin with the date."""
-    return [max(folder.glob("*.jsonl")) for folder in sorted((ROOT / "results").iterdir()) if any(folder.glob("*.jsonl"))]
+    """The file of each machine that was measured last; two of one day differ in name only by their commits."""
+    folders = [folder for folder in sorted((ROOT / "results").iterdir()) if any(folder.glob("*.jsonl"))]
+    return [max(folder.glob("*.jsonl"), key=lambda file: load(file).records[0].created) for folder in folders]
 
 
 def line(group: Group, best: Row) -> list[str]:

@@ -7,6 +7,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from aieng_bench.registry import benchmarks, find
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -35,6 +37,13 @@ def test_every_package_is_distributed() -> None:
         ".".join(init.parent.relative_to(root).parts) for name, root in roots.items() for init in (root / name).rglob("__init__.py")
     }
     assert listed == present
+
+
+def test_benchmarks_are_found_in_the_order_asked_for() -> None:
+    """What is named first is measured first, and once."""
+    names = [benchmark.name for benchmark in find("vision/digits", "attention/forward", "*")]
+    assert names[:2] == ["vision/digits", "attention/forward"]
+    assert len(names) == len(set(names)) == len(benchmarks())
 
 
 def test_listing_imports_no_torch() -> None:

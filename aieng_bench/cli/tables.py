@@ -98,7 +98,7 @@ def _unranked(records: Sequence[Record]) -> list[RenderableType]:
         names[format.status(record)].append(format.clean(record.contender.name))
     colour = {"UNSUPPORTED": "dim", "NOISY": "yellow", "SUSPECT": "yellow", "UNCHECKED": "yellow"}
     return [
-        Text.assemble("    ", f"{', '.join(who)}  ", (status, colour.get(status.split(":")[0], "red")))
+        Padding(Text.assemble(f"{', '.join(who)}  ", (status, colour.get(status.split(":")[0], "red"))), (0, 0, 0, 4), expand=False)
         for status, who in names.items()
     ]
 

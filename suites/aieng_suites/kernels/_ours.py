@@ -50,5 +50,5 @@ def _unless_best(family: str, name: str) -> Callable[[Case], str | None]:
 
 
 def compiles_long(case: Case) -> str:
-    """Why a quick run leaves out what torch compiles to no one's advantage."""
+    """Why a quick run leaves out a contender that is compiled at each launch."""
     return "compiling takes longer than measuring"

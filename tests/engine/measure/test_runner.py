@@ -106,6 +106,21 @@ def test_the_refusing_have_a_reason(scale: dict[str, Record], name: str) -> None
     assert REFUSED[name] in record.outcome_reason
 
 
+@pytest.mark.parametrize("asked", [False, True], ids=["unasked", "asked for by name"])
+def test_a_quick_run_leaves_out_what_declares_so_unless_it_is_asked_for(asked: bool) -> None:
+    quick = plan("scale", "eager", "add", quick=True, asked=frozenset({"add"} if asked else ()))
+    unit = quick.units[0]
+    eager, add = unit.contenders
+    unit = dataclasses.replace(unit, contenders=(eager, dataclasses.replace(add, left_out=lambda case: "another is better here")))
+    found = by_name(run(dataclasses.replace(quick, units=(unit,)), MemoryStore(), Watcher()))
+    assert found["eager"].outcome is Outcome.RAN
+    if asked:
+        assert found["add"].outcome is Outcome.RAN
+    else:
+        assert found["add"].outcome is Outcome.UNSUPPORTED
+        assert found["add"].outcome_reason == "not in a quick run: another is better here"
+
+
 def test_an_exception_is_an_error_with_its_first_line_and_log(scale: dict[str, Record]) -> None:
     record = scale["raises"]
     assert (record.outcome, record.outcome_reason) == (Outcome.ERROR, "ValueError: N=4096 is no good")
