@@ -13,13 +13,20 @@ namespace {
 namespace py = pybind11;
 using namespace aieng::attention;
 using Address = std::uintptr_t;
-using Strides = std::array<int64_t, 3>;  // batch, head, row
-using Tensor = std::pair<Address, Strides>;
+using Four = std::array<int64_t, 4>;
+using Tensor = std::pair<Address, Four>;  // address, strides
 
-View view(const Tensor& t) { return {aieng::pointer<const void>(t.first), t.second[0], t.second[1], t.second[2]}; }
+template <class Pointed = const void>
+ViewOf<Pointed*> view(const Tensor& t) {
+  return {aieng::pointer<Pointed>(t.first), t.second[0], t.second[1], t.second[2]};
+}
 
-Problem problem(const std::array<int64_t, 6>& n, bool causal, float scale, int type, int threads) {
-  return {n[0], n[1], n[2], n[3], n[4], n[5], causal, scale, static_cast<Type>(type), threads};
+// A thread gets at least kGrain multiply-adds of either product: waking one that sleeps costs more than it would save.
+Problem problem(const Four& q, const Four& k, bool causal, float scale, int type, int threads) {
+  constexpr double kGrain = 32768;
+  const double worth = static_cast<double>(q[0]) * q[1] * q[2] * q[3] * k[2] / kGrain;
+  const int used = worth >= threads ? threads : worth < 1 ? 1 : static_cast<int>(worth);
+  return {q[0], q[1], k[1], q[2], k[2], q[3], causal, scale, static_cast<Type>(type), used};
 }
 
 template <class Args>
@@ -44,21 +51,21 @@ AIENG_BIND(attention) {
 #endif
   m.def(
       "attention_forward",
-      [](const std::string& isa, int type, const std::array<int64_t, 6>& sizes, bool causal, float scale, int threads,
-         const Tensor& q, const Tensor& k, const Tensor& v, Address out, Address lse) {
-        const Forward f{problem(sizes, causal, scale, type, threads),
+      [](const std::string& isa, int type, const Four& q_shape, const Four& k_shape, bool causal, float scale, int threads,
+         const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, Address lse) {
+        const Forward f{problem(q_shape, k_shape, causal, scale, type, threads),
                         view(q),
                         view(k),
                         view(v),
-                        aieng::pointer<void>(out),
+                        view<void>(out),
                         aieng::pointer<float>(lse)};
         run(isa, f, AIENG_EACH(forward));
       },
-      "sizes are B, Hq, Hkv, S, T, D; a tensor is its address and its strides in elements (batch, head, row).");
-  m.def("attention_backward", [](const std::string& isa, int type, const std::array<int64_t, 6>& sizes, bool causal, float scale,
-                                 int threads, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
+      "Shapes are (B, H, N, D); a tensor is its address and its four strides in elements.");
+  m.def("attention_backward", [](const std::string& isa, int type, const Four& q_shape, const Four& k_shape, bool causal,
+                                 float scale, int threads, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
                                  const Tensor& out, Address lse, Address dq, Address dk, Address dv) {
-    const Backward f{problem(sizes, causal, scale, type, threads),
+    const Backward f{problem(q_shape, k_shape, causal, scale, type, threads),
                      view(dout),
                      view(q),
                      view(k),

@@ -7,10 +7,13 @@ namespace aieng::attention {
 enum class Type : int { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2 };
 
 // A (B, H, N, D) tensor whose last dimension is contiguous; strides in elements.
-struct View {
-  const void* data;
+template <class Pointer>
+struct ViewOf {
+  Pointer data;
   int64_t batch, head, row;
 };
+using View = ViewOf<const void*>;
+using WritableView = ViewOf<void*>;
 
 struct Problem {
   int64_t B, Hq, Hkv, S, T, D;
@@ -20,10 +23,10 @@ struct Problem {
   int threads;
 };
 
-// out (B, Hq, S, D) and lse (B, Hq, S) are contiguous.
+// lse (B, Hq, S) is contiguous.
 struct Forward : Problem {
   View q, k, v;
-  void* out;
+  WritableView out;
   float* lse;
 };
 

@@ -1,5 +1,6 @@
 // Forward pass: Dao, FlashAttention-2 (2023), algorithm 1, for processors. Keys and values are packed once per group of heads, then
-// threads take blocks of queries and walk the keys with the online softmax in powers of two.
+// threads take blocks of queries and walk the keys with the online softmax in powers of two. Where a head is a single block of
+// queries, the thread that takes the block packs for itself, and nobody waits for anybody.
 #pragma once
 #include "attention.h"
 #include "cpu_pack.h"
@@ -22,8 +23,9 @@ class ForwardKernel {
         q_blocks_(ceil_div(f.S, kBlockQ)),
         rows_q_(q_blocks_ ? round_up(ceil_div(f.S, q_blocks_), kTileRows) : 0),
         k_blocks_(ceil_div(f.T, kBlockK)),
-        k_size_(Scratch::padded(kBlockK * words_d_)),
-        v_panel_(kBlockK / Words::kPerWord * kPanel),
+        k_rows_(least(kBlockK, round_up(f.T, kPanel))),
+        k_size_(Scratch::padded(k_rows_ * words_d_)),
+        v_panel_(k_rows_ / Words::kPerWord * kPanel),
         v_size_(ceil_div(vectors_d_, kTileVecs) * v_panel_),
         log2_scale_(f.scale * kLog2E) {}
 
@@ -31,6 +33,7 @@ class ForwardKernel {
     const int64_t heads = f_.B * f_.Hkv, per_head = k_blocks_ * (k_size_ + v_size_);
     Block sizes;
     const int64_t per_thread = layout(sizes, nullptr);
+    if (q_blocks_ * group_ == 1) return run_apart(heads, per_head, per_thread);
     const int64_t wave = heads_at_once(heads, per_head);
     Scratch scratch(wave * per_head + f_.threads * per_thread);
     if (!scratch.data()) return false;
@@ -75,6 +78,23 @@ class ForwardKernel {
   int64_t q_row() const { return round_up(words_d_, kLanes); }
   int64_t out_row() const { return vectors_d_ * kLanes; }
 
+  bool run_apart(int64_t heads, int64_t per_head, int64_t per_thread) const {
+    Scratch scratch(f_.threads * (per_head + per_thread));
+    if (!scratch.data()) return false;
+#pragma omp parallel num_threads(f_.threads)
+    {
+      Block block;
+      float* packed = scratch.data() + thread_number() * (per_head + per_thread);
+      layout(block, packed + per_head);
+#pragma omp for schedule(dynamic, 1)
+      for (int64_t head = 0; head < heads; ++head) {
+        for (int64_t k = 0; k < k_blocks_; ++k) pack(head, k, packed + k * (k_size_ + v_size_));
+        attend(block, head, 0, 0, packed);
+      }
+    }
+    return true;
+  }
+
   // Enough heads to keep the threads busy to the end and, if they are short, to make a barrier worth its while.
   int64_t heads_at_once(int64_t heads, int64_t per_head) const {
     constexpr int64_t kWorthABarrier = 1 << 18;  // floats: what a second-level cache holds
@@ -113,7 +133,7 @@ class ForwardKernel {
         multiply<Words, Into::kScaledAdd>(values, rows, vectors_d_);
       }
     }
-    finish(block, b * f_.Hq + h, seen > 0);
+    finish(block, b, h, seen > 0);
   }
 
   // A row of scores becomes probabilities 2^(score - maximum), as words, in place; the row's maximum and lane sums go along.
@@ -148,22 +168,23 @@ class ForwardKernel {
     block.max[r] = new_max;
   }
 
-  void finish(const Block& block, int64_t head, bool any) const {
+  void finish(const Block& block, int64_t b, int64_t h, bool any) const {
+    char* const first = static_cast<char*>(f_.out.data) + (b * f_.out.batch + h * f_.out.head) * size_of(kType);
     for (int64_t r = 0; r < block.rows; ++r) {
-      const int64_t row = head * f_.S + block.first + r;
+      const int64_t row = block.first + r;
       const float sum = any ? sum_lanes(load(block.sum + r * kLanes)) : 0.f;
       const Vec inverse = set1(1.f / sum);
-      char* out = static_cast<char*>(f_.out) + row * f_.D * size_of(kType);
+      char* out = first + row * f_.out.row * size_of(kType);
       for (int64_t i = 0; i < f_.D; i += kLanes) {
         const Vec x = any ? mul(load(block.out + r * out_row() + i), inverse) : zero();
         store_as<kType>(out + i * size_of(kType), x, f_.D - i);
       }
-      f_.lse[row] = natural_lse(any ? block.max[r] : -INFINITY, sum);
+      f_.lse[(b * f_.Hq + h) * f_.S + row] = natural_lse(any ? block.max[r] : -INFINITY, sum);
     }
   }
 
   const Forward& f_;
-  const int64_t group_, words_d_, vectors_d_, q_blocks_, rows_q_, k_blocks_, k_size_, v_panel_, v_size_;
+  const int64_t group_, words_d_, vectors_d_, q_blocks_, rows_q_, k_blocks_, k_rows_, k_size_, v_panel_, v_size_;
   const float log2_scale_;
 };
 

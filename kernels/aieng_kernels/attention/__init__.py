@@ -8,8 +8,9 @@ Source: Dao, FlashAttention-2 (2023), algorithms 1 and 2; Milakov and Gimelshein
 
 - ``supports(q, k, v) -> str | None``: why these shapes are not taken, or None (device and dtype are already checked).
 - ``forward(q, k, v, *, causal: bool, scale: float) -> (out, lse)``: q (B, Hq, S, D); k and v (B, Hkv, T, D); last dimension
-  contiguous, other strides arbitrary. out (B, Hq, S, D) is contiguous in q's dtype; lse (B, Hq, S) is float32, the natural
-  logarithm of the row sums of exp(scale q k^T). A row that sees no key (T = 0) gives out 0 and lse -inf.
+  contiguous, other strides arbitrary. out lies as ``torch.empty_like(q)`` does, so that heads split off a wider tensor merge
+  again without a copy; lse (B, Hq, S) is float32 and contiguous, the natural logarithm of the row sums of exp(scale q k^T).
+  A row that sees no key (T = 0) gives out 0 and lse -inf.
 - ``backward(dout, q, k, v, out, lse, *, causal, scale) -> (dq, dk, dv)``: gradients in the input dtypes, contiguous.
 
 Inputs are never written to, and equal inputs give bit-equal results on a CPU at a given number of threads.
@@ -17,7 +18,6 @@ Inputs are never written to, and equal inputs give bit-equal results on a CPU at
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from aieng_kernels.attention import ops
@@ -43,8 +43,7 @@ def attention_with_lse(
 ) -> tuple[Tensor, Tensor]:
     """As :func:`attention`, with lse (B, Hq, S), float32: the natural logarithm of the softmax denominator (not differentiable)."""
     check_arguments(q, k, v, is_causal, scale, backend)
-    out, lse = torch.ops.aieng.attention_forward(q, k, v, is_causal, ops.softmax_scale(q, scale), backend)
-    return out, lse
+    return ops.forward(q, k, v, is_causal, scale, backend)
 
 
 def check_arguments(q: Tensor, k: Tensor, v: Tensor, is_causal: bool, scale: float | None, backend: str | None) -> None:

@@ -14,15 +14,13 @@ _TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _LARGEST_HEAD_DIM = 256
 
 
-def _tensor(x: Tensor) -> tuple[int, tuple[int, int, int]]:
-    batch, head, row, _ = x.stride()
-    return x.data_ptr(), (batch, head, row)
+def _tensor(x: Tensor) -> tuple[int, tuple[int, ...]]:
+    return x.data_ptr(), x.stride()
 
 
 def _problem(isa: str, q: Tensor, k: Tensor, causal: bool, scale: float) -> tuple[Any, ...]:
     """What both passes are told first; the thread count is passed because a thread of ours would not inherit torch's."""
-    B, Hq, S, D = q.shape
-    return isa, _TYPES[q.dtype], (B, Hq, k.shape[1], S, k.shape[2], D), causal, scale, torch.get_num_threads()
+    return isa, _TYPES[q.dtype], q.shape, k.shape, causal, scale, torch.get_num_threads()
 
 
 class _Native:
@@ -37,10 +35,10 @@ class _Native:
 
     @classmethod
     def forward(cls, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
-        out, lse = torch.empty(q.shape, dtype=q.dtype), torch.empty(q.shape[:-1], dtype=torch.float32)
+        out, lse = torch.empty_like(q), torch.empty(*q.shape[:3], dtype=torch.float32)
         cpu: Any = native("_cpu")
         cpu.attention_forward(
-            *_problem(cls.isa, q, k, causal, scale), _tensor(q), _tensor(k), _tensor(v), out.data_ptr(), lse.data_ptr()
+            *_problem(cls.isa, q, k, causal, scale), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr()
         )
         return out, lse
 
@@ -48,7 +46,7 @@ class _Native:
     def backward(
         cls, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype) for x in (q, k, v))
+        dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
         inputs = (_tensor(dout), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr())
         cpu: Any = native("_cpu")
         cpu.attention_backward(*_problem(cls.isa, q, k, causal, scale), *inputs, dq.data_ptr(), dk.data_ptr(), dv.data_ptr())

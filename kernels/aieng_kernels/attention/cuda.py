@@ -30,7 +30,7 @@ class CudaSm80:
 
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
-        return _forward("sm80", _aligned(q), _aligned(k), _aligned(v), causal, scale)
+        return _forward("sm80", torch.empty_like(q), _aligned(q), _aligned(k), _aligned(v), causal, scale)
 
     @staticmethod
     def backward(
@@ -49,7 +49,7 @@ class CudaSimt:
 
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
-        return _forward("simt", q, k, v, causal, scale)
+        return _forward("simt", torch.empty_like(q), q, k, v, causal, scale)
 
     @staticmethod
     def backward(
@@ -82,8 +82,8 @@ def _shape(q: Tensor, k: Tensor) -> tuple[int, ...]:
     return (q.shape[0], q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3])
 
 
-def _forward(technique: str, q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
-    out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:3], dtype=torch.float32)
+def _forward(technique: str, out: Tensor, q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+    lse = q.new_empty(q.shape[:3], dtype=torch.float32)
     tensors = [_numbers(x) for x in (q, k, v, out)]
     kernel = f"{technique}_{DTYPE_NAMES[q.dtype]}"
     launcher("attention_forward")(kernel, _shape(q, k), causal, scale, *tensors, lse.data_ptr(), *place(q))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,9 +28,7 @@ def scaled_dot_product_attention(
     """
     reason = _not_fused(query, key, value, attn_mask, dropout_p, enable_gqa)
     if reason is None:
-        scale = ops.softmax_scale(query, scale)
-        out: Tensor = torch.ops.aieng.attention_forward(query, key, value, bool(is_causal), scale, backend)[0]
-        return out
+        return ops.forward(query, key, value, bool(is_causal), scale, backend)[0]
     if backend is not None:
         raise ValueError(f"backend={backend!r} cannot be forced: {reason}")
     return functional.scaled_dot_product_attention(
@@ -46,12 +43,13 @@ def _not_fused(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, dropou
         return "dropout_p > 0 is not fused"
     if not (q.ndim == k.ndim == v.ndim == 4):
         return "query, key and value must have 4 dimensions"
-    if not (q.dtype == k.dtype == v.dtype and q.dtype in ops.DTYPES):
+    if not (q.dtype is k.dtype is v.dtype and q.dtype in ops.DTYPES):
         return f"query, key and value must have one dtype of {', '.join(ops.DTYPES.values())}"
-    if not (q.device == k.device == v.device and q.device.type in ("cpu", "cuda")):
+    if not ((q.is_cpu and k.is_cpu and v.is_cpu) or (q.is_cuda and q.device == k.device == v.device)):
         return "query, key and value must be on one device, cpu or cuda"
-    if k.shape != v.shape or q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
+    (batch, heads, _, head_dim), keys = q.shape, k.shape
+    if keys != v.shape or batch != keys[0] or head_dim != keys[3]:
         return "query, key and value must agree in batch and head dim, and key and value in shape"
-    if q.shape[1] != k.shape[1] and not (enable_gqa and k.shape[1] and q.shape[1] % k.shape[1] == 0):
+    if heads != keys[1] and not (enable_gqa and keys[1] and heads % keys[1] == 0):
         return "key must have query's number of heads, or a divisor of it with enable_gqa"
     return None

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from aieng_kernels._dispatch import call
 from aieng_kernels._family import choose
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
@@ -21,6 +22,13 @@ _library.define(
     "attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, bool causal, float scale, str? backend)"
     " -> (Tensor, Tensor, Tensor)"
 )
+
+
+def forward(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float | None, backend: str | None) -> tuple[Tensor, Tensor]:
+    """(out, lse) of checked arguments; ``scale`` is 1/sqrt(D) if None."""
+    scale = softmax_scale(q, scale)
+    results: tuple[Tensor, Tensor] = call(torch.ops.aieng.attention_forward.default, _forward, (q, k, v), causal, scale, backend)
+    return results
 
 
 def softmax_scale(q: Tensor, scale: float | None) -> float:
@@ -59,7 +67,7 @@ def _backward(
 
 
 def _forward_fake(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, backend: str | None) -> tuple[Tensor, Tensor]:
-    return q.new_empty(q.shape), q.new_empty(q.shape[:-1], dtype=torch.float32)
+    return torch.empty_like(_rows(q)), q.new_empty(q.shape[:-1], dtype=torch.float32)
 
 
 def _backward_fake(

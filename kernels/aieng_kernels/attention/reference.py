@@ -56,7 +56,7 @@ class Reference:
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
         out, lse = attention_reference(_wide(q), _wide(k), _wide(v), causal=causal, scale=scale)
-        return out.to(q.dtype).contiguous(), lse.float().contiguous()
+        return torch.empty_like(q).copy_(out), lse.float().contiguous()
 
     @staticmethod
     def backward(

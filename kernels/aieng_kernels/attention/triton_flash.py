@@ -33,13 +33,13 @@ class TritonFlash:
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
         B, H, S, D = q.shape
-        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        out = torch.empty_like(q)
         lse = torch.empty((B, H, S), dtype=torch.float32, device=q.device)
         if not q.numel() or not k.numel():
             return out.zero_(), lse.fill_(-torch.inf)
         q, k, v = map(_aligned, (q, k, v))
         kernel = tuned("forward", padded(D), q.element_size())
-        strides = (*_strides(q), *_strides(k), *_strides(v))
+        strides = (*_strides(q), *_strides(k), *_strides(v), *_strides(out))
         with device_of(q):
             kernel[lambda meta: (triton.cdiv(S, meta["BLOCK_M"]) * B * H,)](
                 q, k, v, out, lse, *strides, *_shape(q, k), scale, _bucket(q, k), **_constants(q, k, causal)

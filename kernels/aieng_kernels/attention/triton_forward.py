@@ -52,10 +52,11 @@ def _attend(
 def forward_kernel(
     q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr,
     stride_qb, stride_qh, stride_qs, stride_kb, stride_kh, stride_kt, stride_vb, stride_vh, stride_vt,
-    H, S, T, scale, bucket, GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, CAUSAL: tl.constexpr,
+    stride_ob, stride_oh, stride_os, H, S, T, scale, bucket,
+    GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, CAUSAL: tl.constexpr,
     CHUNK: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """out = softmax(scale·q·kᵀ)·v and lse, both contiguous, for BLOCK_M rows of one head; ``bucket`` only keys the autotuner."""
+    """out = softmax(scale·q·kᵀ)·v and lse (contiguous) for BLOCK_M rows of one head; ``bucket`` only keys the autotuner."""
     blocks = tl.cdiv(S, BLOCK_M)
     block = tl.program_id(0) % blocks
     if CAUSAL:
@@ -85,4 +86,4 @@ def forward_kernel(
     total = tl.where(row_sum == 0.0, 1.0, row_sum)
     lse = (row_max + tl.log2(total)) * 0.6931471805599453
     tl.store(lse_ptr + head * S + rows, lse, mask=rows < S)
-    store_rows(out_ptr + head * S * D, rows, D // 8, S, acc / total[:, None], D, BLOCK_D)
+    store_rows(out_ptr + (b * stride_ob + h * stride_oh) * 8, rows, stride_os, S, acc / total[:, None], D, BLOCK_D)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aieng_kernels._dispatch import call
 from aieng_kernels._family import choose
 from aieng_kernels._memory import empty_like
 from aieng_kernels.diffusion.coefficients import Coefficients
@@ -25,6 +26,12 @@ _INPUTS = f"{_TENSORS}, float[] coefficients, float guidance, int seed, int offs
 _library: Any = torch.library.Library("aieng", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(f"diffusion_step({_INPUTS}, bool original) -> Tensor[]")
 _library.define(f"diffusion_step.out({_INPUTS}, *, Tensor(a!) out, Tensor(b!)? x0) -> ()")
+
+
+def step(*arguments: Any) -> list[Tensor]:
+    """New results, one or two: the operator's arguments in its order."""
+    results: list[Tensor] = call(torch.ops.aieng.diffusion_step.default, _functional, arguments[:4], *arguments[4:])
+    return results
 
 
 def pack(coefficients: Coefficients) -> list[float]:

@@ -57,7 +57,7 @@ def diffusion_step(
         _check_out(out, sample)
         torch.ops.aieng.diffusion_step.out(sample, model_output, uncond, noise, *scalars, out=out[0], x0=out[1])
         return StepOutput(*out)
-    results = torch.ops.aieng.diffusion_step(sample, model_output, uncond, noise, *scalars, return_original)
+    results = ops.step(sample, model_output, uncond, noise, *scalars, return_original)
     return StepOutput(results[0], results[1] if return_original else None)
 
 

@@ -27,8 +27,9 @@ struct Tensor {
   void* block;
   View view;
   Type type;
+  int64_t width;
 
-  Tensor(int64_t B, int64_t H, int64_t N, int64_t D, int64_t pad, Type type_, bool fill) : type(type_) {
+  Tensor(int64_t B, int64_t H, int64_t N, int64_t D, int64_t pad, Type type_, bool fill) : type(type_), width(D) {
     const int64_t row = D + pad, rows = B * H * N, size = type == Type::kFloat32 ? 4 : 2;
     block = std::malloc(rows ? ((rows - 1) * row + D) * size : 1);
     view = {block, H * N * row, N * row, row};
@@ -51,9 +52,10 @@ struct Tensor {
   ~Tensor() { std::free(block); }
   Tensor(const Tensor&) = delete;
 
-  float operator[](int64_t i) const {  // of a contiguous tensor
-    if (type == Type::kFloat32) return static_cast<float*>(block)[i];
-    const uint32_t bits = static_cast<uint32_t>(static_cast<uint16_t*>(block)[i]) << 16;
+  float operator[](int64_t i) const {
+    const int64_t at = i / width * view.row + i % width;
+    if (type == Type::kFloat32) return static_cast<float*>(block)[at];
+    const uint32_t bits = static_cast<uint32_t>(static_cast<uint16_t*>(block)[at]) << 16;
     float x;
     std::memcpy(&x, &bits, 4);
     return x;
@@ -110,10 +112,11 @@ bool close(const char* isa, const char* name, const Tensor& got, const std::vect
 bool check(const char* isa, bool (*forward)(const Forward&), bool (*backward)(const Backward&), Problem p) {
   const Tensor q(p.B, p.Hq, p.S, p.D, 3, p.type, true), k(p.B, p.Hkv, p.T, p.D, 0, p.type, true),
       v(p.B, p.Hkv, p.T, p.D, 5, p.type, true);
-  const Tensor dout(p.B, p.Hq, p.S, p.D, 1, p.type, true), out(p.B, p.Hq, p.S, p.D, 0, p.type, false);
+  const Tensor dout(p.B, p.Hq, p.S, p.D, 1, p.type, true), out(p.B, p.Hq, p.S, p.D, 2, p.type, false);
   const Tensor dq(p.B, p.Hq, p.S, p.D, 0, p.type, false), dk(p.B, p.Hkv, p.T, p.D, 0, p.type, false);
   const Tensor dv(p.B, p.Hkv, p.T, p.D, 0, p.type, false), lse(p.B, p.Hq, p.S, 1, 0, Type::kFloat32, false);
-  const Forward f{p, q.view, k.view, v.view, out.block, static_cast<float*>(lse.block)};
+  const Forward f{
+      p, q.view, k.view, v.view, {out.block, out.view.batch, out.view.head, out.view.row}, static_cast<float*>(lse.block)};
   const Backward b{p, dout.view, q.view, k.view, v.view, out.view, static_cast<float*>(lse.block), dq.block, dk.block, dv.block};
   if (!forward(f) || !backward(b)) return false;
   const Expected due = expect(p, q, k, v, dout);

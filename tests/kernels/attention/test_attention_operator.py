@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from aieng_kernels._family import declared
@@ -11,9 +13,12 @@ from attention_yardstick import problem
 RUNS_HERE = [i.name for i in declared("attention") if i.device == "cpu" and i.unsupported() is None]
 
 
+@pytest.mark.parametrize("heads_inside_rows", [False, True])
 @pytest.mark.parametrize("backend", [None, *RUNS_HERE])
-def test_opcheck(backend):
+def test_opcheck(backend, heads_inside_rows):
     p = problem(S=9, T=12, D=16, dtype=torch.bfloat16)
+    if heads_inside_rows:
+        p = replace(p, q=p.q.transpose(1, 2).contiguous().transpose(1, 2))
     q, k, v = (x.requires_grad_() for x in (p.q, p.k, p.v))
     torch.library.opcheck(torch.ops.aieng.attention_forward.default, (q, k, v, True, 0.3, backend))
     with torch.no_grad():

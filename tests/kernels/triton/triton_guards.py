@@ -16,7 +16,7 @@ MARGIN = 2048
 
 
 class Guards:
-    """Allocates guarded tensors; as a context, also those that ``module`` makes by ``torch.empty``."""
+    """Allocates guarded tensors; as a context, also those that ``module`` makes by ``torch.empty`` and ``torch.empty_like``."""
 
     def __init__(self, module: Any | None = None) -> None:
         self._module, self._whole = module, list[Tensor]()
@@ -28,6 +28,10 @@ class Guards:
         self._whole.append(whole)
         return whole[MARGIN : MARGIN + count].fill_(math.nan).view(shape)
 
+    def empty_like(self, x: Tensor) -> Tensor:
+        """Such a tensor with the strides of ``torch.empty_like(x)``."""
+        return self.empty(x.shape, dtype=x.dtype, device=x.device).as_strided(x.shape, torch.empty_like(x).stride())
+
     def check(self) -> None:
         assert self._whole
         for whole in self._whole:
@@ -35,7 +39,8 @@ class Guards:
             assert torch.all(whole[-MARGIN:] == CANARY), "written beyond the end"
 
     def __enter__(self) -> Guards:
-        self._patch = mock.patch.object(self._module, "torch", SimpleNamespace(**{**vars(torch), "empty": self.empty}))
+        made = {"empty": self.empty, "empty_like": self.empty_like}
+        self._patch = mock.patch.object(self._module, "torch", SimpleNamespace(**{**vars(torch), **made}))
         self._patch.start()
         return self
 

@@ -1,0 +1,40 @@
+"""Calls past torch's dispatcher where that would do nothing: through it to a kernel in Python takes 9 us, this check 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+_KEY, _SET, _C = torch._C.DispatchKey, torch._C.DispatchKeySet, torch._C
+# What the dispatcher looks at, in plain eager mode and in inference mode: the thread's keys and those of a dense CPU tensor.
+_THREAD = (_SET(_KEY.BackendSelect).add(_KEY.ADInplaceOrView), _SET(_KEY.BackendSelect))
+_DENSE = _SET(_KEY.CPU).add(_KEY.AutocastCPU)
+_TENSOR = (_DENSE.add(_KEY.ADInplaceOrView).add(_KEY.AutogradCPU), _DENSE)
+
+
+def call(operator: Any, kernel: Callable[..., Any], tensors: tuple[Tensor | None, ...], *arguments: Any) -> Any:
+    """``operator(*tensors, *arguments)``, whose implementation for every device is ``kernel`` of the same arguments."""
+    return kernel(*tensors, *arguments) if is_plain(tensors) else operator(*tensors, *arguments)
+
+
+def is_plain(tensors: tuple[Tensor | None, ...]) -> bool:
+    """Whether the dispatcher would go straight to the kernel: dense CPU tensors, and nobody to record, trace or transform the call.
+
+    False for whatever this does not know: subclasses, fake and wrapped tensors, modes, tracing, profiling, any gradient.
+    """
+    if torch.compiler.is_compiling() or _C._len_torch_function_stack() or torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
+        return False
+    if _C._dispatch_tls_local_include_set() not in _THREAD or forward_ad._current_level >= 0:
+        return False
+    grad = torch.is_grad_enabled()
+    for x in tensors:
+        if x is None:
+            continue
+        if type(x) not in (Tensor, Parameter) or (grad and x.requires_grad) or _C._dispatch_keys(x) not in _TENSOR:
+            return False
+    return True
