@@ -1,7 +1,8 @@
 """Which benchmarks exist: found by the entry-point group ``aieng_bench.suites``, one package per suite, one file per benchmark.
 
 A suite is a package; every module in it (not sub-package) whose name does not start with an underscore and that has a module-level
-``benchmark`` is one. Another distribution adds its suite the same way, with nothing registered here.
+``benchmark`` is one. Another distribution adds its suite the same way, with nothing registered here; one that cannot be imported is
+left out, and said to be so, and the others are still there.
 """
 
 from __future__ import annotations
@@ -27,26 +28,48 @@ class NoMatch(LookupError):
         super().__init__(f"no benchmark matches {pattern!r}{hint}")
 
 
-@cache
 def benchmarks() -> dict[str, Benchmark]:
-    """All benchmarks by name, sorted; a name declared twice is an error that names both suites."""
+    """All benchmarks by name, sorted."""
+    return _discovered()[0]
+
+
+def left_out() -> dict[str, str]:
+    """Modules of suites that bring no benchmark although they should, and why."""
+    return _discovered()[1]
+
+
+@cache
+def _discovered() -> tuple[dict[str, Benchmark], dict[str, str]]:
     found: dict[str, Benchmark] = {}
+    broken: dict[str, str] = {}
     for suite in sorted(entry_points(group=GROUP), key=lambda e: e.name):
-        package = importlib.import_module(suite.value)
-        for module in pkgutil.iter_modules(package.__path__):
-            if module.ispkg or module.name.startswith("_"):
-                continue
-            name = f"{suite.value}.{module.name}"
-            benchmark = getattr(importlib.import_module(name), "benchmark", None)
-            if not isinstance(benchmark, Benchmark):
-                continue
-            if benchmark.name in found:
-                raise ValueError(f"benchmark {benchmark.name!r} is declared in {found[benchmark.name].suite} and in {suite.name}")
-            if benchmark.baseline not in benchmark.contenders:
-                raise ValueError(f"{benchmark.name}: its baseline {benchmark.baseline!r} is not one of its contenders")
-            benchmark.suite, benchmark.module = suite.name, name
-            found[benchmark.name] = benchmark
-    return dict(sorted(found.items()))
+        try:
+            modules = [f"{suite.value}.{m}" for m in _modules(suite.value)]
+        except Exception as error:  # whatever a stranger's package raises
+            broken[suite.value] = f"{type(error).__name__}: {error}"
+            continue
+        for name in modules:
+            try:
+                benchmark = getattr(importlib.import_module(name), "benchmark", None)
+                if isinstance(benchmark, Benchmark):
+                    _check(benchmark, found)
+                    benchmark.suite, benchmark.module = suite.name, name
+                    found[benchmark.name] = benchmark
+            except Exception as error:
+                broken[name] = f"{type(error).__name__}: {error}"
+    return dict(sorted(found.items())), broken
+
+
+def _modules(package: str) -> list[str]:
+    path = importlib.import_module(package).__path__
+    return [m.name for m in pkgutil.iter_modules(path) if not m.ispkg and not m.name.startswith("_")]
+
+
+def _check(benchmark: Benchmark, found: dict[str, Benchmark]) -> None:
+    if benchmark.name in found:
+        raise ValueError(f"benchmark {benchmark.name!r} is declared in {found[benchmark.name].module} already")
+    if benchmark.baseline not in benchmark.contenders:
+        raise ValueError(f"{benchmark.name}: its baseline {benchmark.baseline!r} is not one of its contenders")
 
 
 def find(*patterns: str) -> list[Benchmark]:

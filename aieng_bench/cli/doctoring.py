@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aieng_bench.cli.console import console, print_json
-from aieng_bench.cli.errors import INFRASTRUCTURE, NOTHING, fail
+from aieng_bench.cli.errors import INFRASTRUCTURE, NOTHING, fail, find
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def doctor() -> None:
     """Say what this machine can run, and why not the rest."""
-    from aieng_bench import machine, registry
+    from aieng_bench import machine
 
     out = console()
     here = machine.environment(threads=machine.core_count())
@@ -37,7 +37,7 @@ def doctor() -> None:
         ("commit", f"{here.commit}{' with changes' if here.dirty else ''}" if here.commit else "outside a git checkout"),
     ):
         out.print(f"{name:10} {value}", soft_wrap=True)
-    for benchmark in registry.find():
+    for benchmark in find():
         out.print()
         out.print(benchmark.name, style="bold")
         show_contenders(benchmark, out)

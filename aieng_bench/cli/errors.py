@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from aieng_bench.define import Benchmark
 
 FAILED, NOTHING, INFRASTRUCTURE, INTERRUPTED = 2, 3, 4, 130
 
@@ -28,6 +31,16 @@ class Commands(TyperGroup):
                 raise
             what = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
             fail(what, INFRASTRUCTURE)
+
+
+def find(*patterns: str) -> list[Benchmark]:
+    """The benchmarks that match, after one line on stderr for each module of a suite that had to be left out."""
+    from aieng_bench import registry
+    from aieng_bench.report.format import clean
+
+    for module, reason in registry.left_out().items():
+        typer.echo(f"aieng-bench: left out {clean(module)}: {clean(reason)}", err=True)
+    return registry.find(*patterns)
 
 
 def fail(reason: str, code: int) -> Any:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from aieng_bench import registry
 from aieng_bench.cli.console import console, print_json
+from aieng_bench.cli.errors import find
 from aieng_bench.define import Benchmark
 
 DEVICES = ("cpu", "cuda")
@@ -18,7 +18,7 @@ def ls(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """List benchmarks, their cases and contenders."""
-    found = registry.find(pattern)
+    found = find(pattern)
     if as_json:
         print_json([describe(benchmark) for benchmark in found])
         return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aieng_bench.cli.console import console, print_json
-from aieng_bench.cli.errors import FAILED, INTERRUPTED, NOTHING, fail
+from aieng_bench.cli.errors import FAILED, INTERRUPTED, NOTHING, fail, find
 
 if TYPE_CHECKING:
     from aieng_bench.cli.progress import Watch
@@ -32,14 +32,14 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result for machines; progress goes to stderr.")] = False,
 ) -> None:
     """Measure what the patterns match: check each contender, time it beside its rivals, keep a record of each cell."""
-    from aieng_bench import machine, registry
+    from aieng_bench import machine
     from aieng_bench.measure.plan import make_plan
 
     known = machine.devices()
     device = device or machine.default_device()
     if device not in ("cpu", "cuda"):
         fail(f"--device {device}: there are cpu and cuda; here: {', '.join(known)}", NOTHING)
-    plan = make_plan(registry.find(*patterns), device=device, quick=quick, dtypes=dtype or [], contenders=contender or [])
+    plan = make_plan(find(*patterns), device=device, quick=quick, dtypes=dtype or [], contenders=contender or [])
     if dry_run:
         show_plan(plan, as_json)
         return

@@ -52,6 +52,33 @@ def test_ls_of_nothing_is_one_line_on_stderr():
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_suite_that_cannot_be_imported_is_named_and_hides_no_other(tmp_path: Path) -> None:
+    """A stranger's distribution: one good module, one that lacks a library, one whose name is taken, one package that raises."""
+    suite, absent = tmp_path / "stranger", tmp_path / "absent"
+    suite.mkdir()
+    absent.mkdir()
+    (absent / "__init__.py").write_text("1 / 0")
+    (suite / "__init__.py").touch()
+    (suite / "lacking.py").write_text("import no_such_library")
+    good = (ROOT / "tests/engine/measure/toy_suite/scale.py").read_text()
+    (suite / "scale.py").write_text(good.replace("toy_suite", "stranger"))
+    (suite / "taken.py").write_text("from stranger.scale import benchmark")
+    metadata = tmp_path / "stranger-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[aieng_bench.suites]\nstranger = stranger\nabsent = absent\n")
+    done = command("ls", code=f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {MAIN}")
+    assert done.returncode == 0, done.stderr
+    assert "attention/forward" in done.stdout
+    assert "of suite stranger" in done.stdout
+    lines = done.stderr.splitlines()
+    assert lines[0] == "aieng-bench: left out absent: ZeroDivisionError: division by zero"
+    assert lines[1] == "aieng-bench: left out stranger.lacking: ModuleNotFoundError: No module named 'no_such_library'"
+    assert lines[2].startswith("aieng-bench: left out stranger.taken: ValueError: benchmark ")
+    assert lines[2].endswith("is declared in stranger.scale already")
+    assert len(lines) == 3
+
+
 def test_a_closed_pipe_is_no_traceback():
     shell = f"{sys.executable} -c '{MAIN}' ls --json | head -c 1"
     done = subprocess.run(shell, shell=True, capture_output=True, text=True, cwd=ROOT)
