@@ -1,4 +1,4 @@
-"""Cells of a study: one process per contender, seeds as rounds, interleaved; a process that stayed small lives on for the next case."""
+"""Cells of a study: one process per contender, seeds as rounds, interleaved; one that stayed small lives on for the next case."""
 
 from __future__ import annotations
 
