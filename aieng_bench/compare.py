@@ -7,7 +7,7 @@ errors. A cell without a baseline (pytest-benchmark's) is compared by absolute t
 FASTER (better, whatever the metric) and SLOWER need the interval wholly beyond the equivalence band and a Welch test on the log
 ratios of launches (seeds, for a study) below alpha after Holm's correction over all cells; SAME needs the interval wholly inside
 the band; all else is UNDECIDED. With one launch a side only rounds can vary, and memory layout moves identical code by several
-per cent: then the band is wider.
+per cent: then the band is wider. A metric that is exact needs none of this: equal is SAME, and any difference is FASTER or SLOWER.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Comparison:
         """0 no regression, 1 regression, 2 something failed or is incorrect, 3 no cell could be compared."""
         if self.failures:
             return 2
-        if all(change.effect is None for change in self.changes):
+        if all(change.effect is None and not change.metric.exact for change in self.changes):
             return 3
         return 1 if any(change.verdict is Verdict.SLOWER for change in self.changes) else 0
 
@@ -101,7 +101,8 @@ class Comparison:
 
 def compare(base: Sequence[Record], head: Sequence[Record], *, cross_hardware: bool = False) -> Comparison:
     """Compare what two sources hold; of several runs in a source, each case's newest counts. Raises DifferentHardware."""
-    machines = [sorted({record.environment.machine for record in side}) for side in (base, head)]
+    timed = [[record for record in side if record.definition.kind != "static"] for side in (base, head)]
+    machines = [sorted({record.environment.machine for record in side}) for side in timed]
     if not cross_hardware and all(machines) and machines[0] != machines[1]:
         raise DifferentHardware(f"measured on different machines: {', '.join(machines[0])} against {', '.join(machines[1])}")
     cells, others = _newest(base), _newest(head)
@@ -179,7 +180,9 @@ def _changes(cell: Cell, base: dict[Cell, Record], head: dict[Cell, Record]) -> 
         reason = next(
             (f"{side} is {r.quality}" for side, r in (("base", old), ("head", new)) if r.quality is not Quality.CLEAN), ""
         )
-        if reason:
+        if metric.exact:
+            found.append(_exact(change, old, new))
+        elif reason:
             found.append(replace(change, reason=reason))
         elif pin:
             pins = base.get((*cell[:3], pin)), head.get((*cell[:3], pin))
@@ -187,6 +190,18 @@ def _changes(cell: Cell, base: dict[Cell, Record], head: dict[Cell, Record]) -> 
         else:
             found.append(_absolute(change, old, new))
     return found
+
+
+def _exact(change: Change, old: Record, new: Record) -> Change:
+    """The reason is what else differs between the two, given with each difference, or once where all that decides is equal."""
+    assert change.base is not None
+    assert change.head is not None
+    gain = change.head - change.base if change.metric.better == "higher" else change.base - change.head
+    verdict = Verdict.FASTER if gain > 0 else Verdict.SLOWER if gain < 0 else Verdict.SAME
+    told = verdict is not Verdict.SAME or change.metric == new.definition.metrics[0]
+    figures = ((name, old.extra.get(name, 0.0), new.extra.get(name, 0.0)) for name in dict.fromkeys([*old.extra, *new.extra]))
+    others = [f"{name} {was:g} → {now:g}" for name, was, now in figures if was != now]
+    return replace(change, verdict=verdict, reason=", ".join(others) if told else "", absolute=False)
 
 
 def _against_pin(change: Change, cells: tuple[Record, Record], pins: tuple[Record | None, Record | None], pin: str) -> Change:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from aieng_bench.cli import comparing, doctoring, listing, publishing, running
+from aieng_bench.cli import comparing, doctoring, listing, publishing, reading_code, running
 from aieng_bench.cli.errors import Commands
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(listing.ls)
 app.command()(running.run)
+app.command()(reading_code.static)
 app.command()(publishing.show)
 app.command()(comparing.compare)
 app.command()(doctoring.calibrate)
