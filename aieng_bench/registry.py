@@ -88,6 +88,14 @@ def _check(benchmark: Benchmark, found: dict[str, Benchmark]) -> None:
         raise ValueError(f"{benchmark.name}: its baseline {benchmark.baseline!r} is not one of its contenders")
 
 
+def load(module: str) -> Benchmark:
+    """The benchmark of one module, by which worker processes find theirs without looking for all others."""
+    found = importlib.import_module(module).benchmark
+    if not isinstance(found, Benchmark):
+        raise TypeError(f"{module}.benchmark is a {type(found).__name__}, not a Benchmark")
+    return found
+
+
 def find(*patterns: str) -> list[Benchmark]:
     """Benchmarks whose name, or suite, matches any shell-style pattern (a bare group such as ``attention`` means ``attention*``).
 

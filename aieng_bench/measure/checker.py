@@ -13,9 +13,10 @@ import torch
 
 from aieng_bench.define import Case, KernelBenchmark
 from aieng_bench.measure import gate, outputs
-from aieng_bench.measure.inputs import load_benchmark, make_inputs
+from aieng_bench.measure.inputs import make_inputs
 from aieng_bench.measure.serve import serve
 from aieng_bench.record.schema import Value
+from aieng_bench.registry import load
 
 KEPT_BYTES = 2 * 2**30
 """References beyond this are forgotten, the oldest first, and computed again when they are needed."""
@@ -57,7 +58,7 @@ class Judge:
 
 def compute(module: str, case: Case, seed: int) -> References:
     """Oracle and framework's result, from inputs made anew for each so that neither sees what the other did to them."""
-    benchmark = load_benchmark(module)
+    benchmark = load(module)
     assert isinstance(benchmark, KernelBenchmark)
     oracle = benchmark.oracle(case, make_inputs(benchmark, case, seed))
     framework = benchmark.framework(case, make_inputs(benchmark, case, seed))

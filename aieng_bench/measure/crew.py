@@ -49,6 +49,10 @@ class Crew:
         """The last of what the cell's worker printed."""
         return self._members[cell.contender.name].log
 
+    def retire(self, cell: Cell) -> None:
+        """End the cell's worker; the next case's is a new process."""
+        self._members.pop(cell.contender.name).close()
+
     def close(self) -> None:
         for worker in self._members.values():
             worker.close()

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aieng_bench.define import Benchmark, Case, KernelBenchmark
+from aieng_bench.define import Case, KernelBenchmark
 
 _PLACE = ("device", "malloc")
 """Axes that say where and how a case runs; they leave its inputs alone, so that figures of two devices are of one problem."""
-
-
-def load_benchmark(module: str) -> Benchmark:
-    """The module-level ``benchmark`` of a module by name."""
-    found = import_module(module).benchmark
-    if not isinstance(found, Benchmark):
-        raise TypeError(f"{module}.benchmark is a {type(found).__name__}, not a Benchmark")
-    return found
 
 
 def seed_of(benchmark: str, case: Case, seed: int) -> int:

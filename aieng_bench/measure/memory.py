@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 _M_PERTURB = -6
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
@@ -21,6 +19,8 @@ _SAMPLE_S = 0.5e-3
 def peak_growth(call: Callable[[], Any], device: str) -> int | None:
     """Bytes by which ``call`` raises the peak: of the allocator on CUDA, of resident memory on the CPU; None if unreadable."""
     if device == "cuda":
+        import torch
+
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -87,6 +87,8 @@ def poison(device: str, sizes: tuple[int, ...] = ()) -> None:
     """
     byte = 1 + secrets.randbelow(254)
     if device == "cuda":
+        import torch
+
         blocks = [torch.full((size,), byte, dtype=torch.uint8, device=device) for size in sizes]
         torch.cuda.synchronize()
         del blocks

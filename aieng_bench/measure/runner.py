@@ -89,16 +89,13 @@ class _Runner:
                 self._ceilings(str(units[0].case["device"]))
             KernelCampaign(todo, malloc, self._plan, self._workplace, self._progress).run(emit)
         elif isinstance(benchmark, Study):
-            for cells in todo:
-                self._study(benchmark, cells, malloc)
-                emit(cells[0].unit, cells)
-
-    def _study(self, study: Study, cells: Sequence[Cell], malloc: Malloc) -> None:
-        crew = Crew(lambda: self._workplace.worker(malloc), self._plan.timeout_s, self._progress.note)
-        try:
-            StudyCampaign(study, cells, crew, self._plan, self._progress).run()
-        finally:
-            crew.close()
+            crew = Crew(lambda: self._workplace.study_worker(malloc), self._plan.timeout_s, self._progress.note)
+            try:
+                for cells in todo:
+                    StudyCampaign(benchmark, cells, crew, self._plan, self._progress).run()
+                    emit(cells[0].unit, cells)
+            finally:
+                crew.close()
 
     def _cell(self, unit: Unit, contender: Contender) -> Cell:
         cell = Cell(unit, contender)

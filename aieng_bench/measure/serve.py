@@ -11,8 +11,6 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-
 from aieng_bench.define import Unsupported
 from aieng_bench.measure.channel import Channel, Closed
 from aieng_bench.record.schema import Outcome
@@ -26,9 +24,9 @@ _BROKEN_DEVICE = ("CUDA error", "device-side assert", "illegal memory access")
 
 def serve(operations: Mapping[str, Operation]) -> None:
     """Answer requests until the other end closes. The process's arguments: the socket, the parent's process id, torch's threads."""
-    descriptor, parent, threads = map(int, sys.argv[1:4])
+    descriptor, parent = map(int, sys.argv[1:3])
     die_with(parent)
-    torch.set_num_threads(threads)
+    limit_threads()
     os.set_inheritable(descriptor, False)
     channel = Channel(socket.socket(fileno=descriptor))
     operations = {"hello": dict, **operations}
@@ -40,6 +38,12 @@ def serve(operations: Mapping[str, Operation]) -> None:
             channel.send({"token": request["token"], **answer})
     except Closed:
         os._exit(0)
+
+
+def limit_threads() -> None:
+    """Give torch its number of threads, if it has been imported: a study may do without, and then need not wait for it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(sys.argv[3]))
 
 
 def respond(operations: Mapping[str, Operation], request: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,13 +58,14 @@ def respond(operations: Mapping[str, Operation], request: Mapping[str, Any]) -> 
 def outcome_of(error: BaseException) -> Outcome:
     """Which outcome an exception of a contender is."""
     text = str(error)
+    kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
     if isinstance(error, Unsupported):
         return Outcome.UNSUPPORTED
-    if isinstance(error, torch.OutOfMemoryError):
+    if "torch.OutOfMemoryError" in kinds:
         return Outcome.OOM
     if isinstance(error, MemoryError) or any(t in text for t in _NO_HOST_MEMORY):
         return Outcome.OOM_HOST
-    if isinstance(error, torch.AcceleratorError) or any(t in text for t in _BROKEN_DEVICE):
+    if "torch.AcceleratorError" in kinds or any(t in text for t in _BROKEN_DEVICE):
         return Outcome.CRASHED  # such an error sticks to the process
     return Outcome.ERROR
 

@@ -1,4 +1,4 @@
-"""Cells of a study: one process per contender, seeds as rounds, interleaved."""
+"""Cells of a study: one process per contender, seeds as rounds, interleaved; one that stayed small lives on for the next case."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from aieng_bench.measure.crew import Crew
 from aieng_bench.measure.plan import Plan, Progress
 
 PEAK = "peak_bytes"
+SMALL_BYTES = 8 * 2**20
+"""A heap that grew by more could hide the growth of the next case, so its process ends with the case."""
 
 
 class StudyCampaign:
@@ -39,6 +41,8 @@ class StudyCampaign:
         for cell in live:
             if cell.outcome is None:
                 self._conclude(cell)
+                if not self._small(cell):
+                    self._crew.retire(cell)
 
     def _run_seed(self, cell: Cell, seed: int) -> None:
         reply = self._crew.ask(cell, "run_seed", seed=seed)
@@ -54,6 +58,9 @@ class StudyCampaign:
         cell.checks += 1
         cell.add(seed, {name: figures[name] for name in declared if math.isfinite(figures[name])})
         self._figures[cell.contender.name].append(figures)
+
+    def _small(self, cell: Cell) -> bool:
+        return all(0 <= f.get(PEAK, SMALL_BYTES) < SMALL_BYTES for f in self._figures[cell.contender.name])
 
     def _conclude(self, cell: Cell) -> None:
         """Medians and peaks over the seeds, and the quality gate: a median beyond a metric's floor is not a result."""

@@ -1,7 +1,7 @@
-"""The process that runs one contender: ``python -m aieng_bench.measure.worker SOCKET PARENT THREADS``.
+"""The process that runs one contender of a kernel benchmark: ``python -m aieng_bench.measure.worker SOCKET PARENT THREADS``.
 
 A case begins with ``prepare`` and ends with ``finish``. In the checking process ``memory`` and ``check`` come in between, in a
-timing process ``calibrate`` and then a ``turn`` in each round. A study has ``run_seed`` alone.
+timing process ``calibrate`` and then a ``turn`` in each round.
 """
 
 from __future__ import annotations
@@ -14,28 +14,27 @@ from typing import Any
 
 import torch
 
-from aieng_bench.define import LATENCY, LATENCY_COLD, Case, KernelBenchmark, Study
+from aieng_bench.define import LATENCY, LATENCY_COLD, Case, KernelBenchmark
 from aieng_bench.measure import inputs as given
 from aieng_bench.measure import memory as used
 from aieng_bench.measure import outputs, timing
 from aieng_bench.measure.serve import serve
 from aieng_bench.record.schema import Value
+from aieng_bench.registry import load
 
 
 class Session:
     """The case in hand. Every public method is an operation; what it returns goes to the parent as JSON."""
 
     def prepare(self, module: str, contender: str, case: Mapping[str, Value], seed: int) -> dict[str, Any]:
-        """Set the contender up; for a kernel, make the inputs of ``seed`` too."""
-        self.benchmark = given.load_benchmark(module)
-        self.case = Case(case)
+        """Make the inputs of ``seed`` and set the contender up."""
+        benchmark = load(module)
+        assert isinstance(benchmark, KernelBenchmark)
+        self.benchmark, self.case = benchmark, Case(case)
         self.device = str(self.case["device"])
-        inputs_hash = ""
-        if isinstance(self.benchmark, KernelBenchmark):
-            self._renew(seed)
-            inputs_hash = given.combined(self.before)
+        self._renew(seed)
         self.function = self.benchmark.contenders[contender].setup(self.case)
-        return {"inputs_hash": inputs_hash}
+        return {"inputs_hash": given.combined(self.before)}
 
     def memory(self) -> dict[str, Any]:
         """Peak growth of a warm call, and what the first call took longer than a later one."""
@@ -98,22 +97,9 @@ class Session:
         """Dump the outputs that the last turn's timed calls left."""
         return {"outputs": [outputs.dump(out, self._names, self.inputs, Path(folder)) for out in self.kept]}
 
-    def run_seed(self, seed: int) -> dict[str, Any]:
-        """One run of a study's system."""
-        assert isinstance(self.benchmark, Study)
-        figures: dict[str, float] = {}
-
-        def call() -> None:
-            figures.update({name: float(value) for name, value in self.function(seed).items()})
-
-        peak = used.peak_growth(call, self.device)
-        if missing := [metric.name for metric in self.benchmark.metrics if metric.name not in figures]:
-            raise ValueError(f"the result has no {missing[0]}")
-        return {"figures": figures, "peak_bytes": peak}
-
     def finish(self) -> dict[str, Any]:
         """Let go of the case; says which inputs were changed since ``prepare``."""
-        changed = self._changed() if isinstance(self.benchmark, KernelBenchmark) else []
+        changed = self._changed()
         self.__dict__.clear()
         gc.collect()
         used.perturb(0)
@@ -121,11 +107,9 @@ class Session:
 
     @property
     def _names(self) -> tuple[str, ...]:
-        assert isinstance(self.benchmark, KernelBenchmark)
         return self.benchmark.outputs
 
     def _renew(self, seed: int) -> None:
-        assert isinstance(self.benchmark, KernelBenchmark)
         self.inputs = given.make_inputs(self.benchmark, self.case, seed)
         self.before = given.digest(self.inputs)
 
@@ -153,7 +137,7 @@ class Session:
 
 def main() -> None:
     session = Session()
-    names = ("prepare", "memory", "check", "calibrate", "turn", "keep", "run_seed", "finish")
+    names = ("prepare", "memory", "check", "calibrate", "turn", "keep", "finish")
     serve({name: getattr(session, name) for name in names})
 
 

@@ -35,6 +35,9 @@ class Workplace:
     def worker(self, malloc: str) -> Worker:
         return Worker("aieng_bench.measure.worker", self.variables(malloc), self.threads)
 
+    def study_worker(self, malloc: str) -> Worker:
+        return Worker("aieng_bench.measure.study_worker", self.variables(malloc), self.threads)
+
     def checker(self) -> Worker:
         return Worker("aieng_bench.measure.checker", self.variables("default"), self.threads)
 

@@ -263,6 +263,16 @@ def test_a_study_has_a_sample_for_each_seed(study: dict[str, Record]) -> None:
     assert record.definition.kind == "study"
 
 
+def test_a_study_process_lives_on_unless_its_heap_could_hide_the_next_growth() -> None:
+    """And it starts without torch, which nobody asked for."""
+    records = run(plan("study", "tells", "grows", cases=3), MemoryStore(), Watcher())
+    assert {record.extra["torch"] for record in records} == {0.0}
+    processes = {name: [r.extra["pid"] for r in records if r.contender.name == name] for name in ("tells", "grows")}
+    assert len(set(processes["tells"])) == 1
+    assert len(set(processes["grows"])) == len(processes["grows"]) == 3
+    assert all(r.memory["peak_bytes"] > 30 << 20 for r in records if r.contender.name == "grows")
+
+
 def test_a_study_below_its_floor_or_without_a_figure_is_incorrect(study: dict[str, Record]) -> None:
     assert study["bad"].check.verdict is Correctness.INCORRECT
     assert "worse than the floor 0.5" in study["bad"].check.reason

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 
 from aieng_bench.define import Case, Metric, Study
@@ -11,7 +13,7 @@ benchmark = Study(
     title="study",
     summary="figures from arithmetic",
     baseline="good",
-    full={"cpu": [{"size": 3}]},
+    full={"cpu": [{"size": 3}, {"size": 4}, {"size": 5}]},
     quick={"cpu": [{"size": 3}]},
     metrics=(Metric("accuracy", "", "higher", floor=0.5), Metric("time_s", "s", "lower")),
     seeds=3,
@@ -24,6 +26,20 @@ benchmark = Study(
 @benchmark.contender("good")
 def good(case: Case) -> Callable[[int], dict[str, float]]:
     return lambda seed: {"accuracy": 0.9 + seed / 100, "time_s": 1.0 + seed, "_parameters": 7.0, "_peak_bytes": 100.0 + seed}
+
+
+def told() -> dict[str, float]:
+    return {"accuracy": 0.9, "time_s": 1.0, "_pid": os.getpid(), "_torch": float("torch" in sys.modules)}
+
+
+@benchmark.contender("tells")
+def tells(case: Case) -> Callable[[int], dict[str, float]]:
+    return lambda seed: told()
+
+
+@benchmark.contender("grows")
+def grows(case: Case) -> Callable[[int], dict[str, float]]:
+    return lambda seed: told() if bytearray(b"x" * (32 << 20)) else {}
 
 
 @benchmark.contender("bad")
