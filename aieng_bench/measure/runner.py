@@ -89,7 +89,7 @@ class _Runner:
                 self._ceilings(str(units[0].case["device"]))
             KernelCampaign(todo, malloc, self._plan, self._workplace, self._progress).run(emit)
         elif isinstance(benchmark, Study):
-            crew = Crew(lambda: self._workplace.study_worker(malloc), self._plan.timeout_s, self._progress.note)
+            crew = Crew(lambda path: self._workplace.study_worker(malloc, path), self._plan, self._progress.note)
             try:
                 for cells in todo:
                     StudyCampaign(benchmark, cells, crew, self._plan, self._progress).run()
