@@ -71,7 +71,7 @@ def _side(name: str, revision: str, folder: Path, engine: Path, stack: ExitStack
         stack.callback(_git, ".", "worktree", "remove", "--force", str(source))
         _run(name, ["git", "worktree", "add", "--quiet", "--detach", str(source), commit])
         dirty: bool | None = False
-    elif Path(revision).is_dir():
+    elif revision and Path(revision).is_dir():
         source = Path(revision).resolve()
         commit, status = _git(revision, "rev-parse", "HEAD"), _git(revision, "status", "--porcelain")
         dirty = None if status is None else status != ""
