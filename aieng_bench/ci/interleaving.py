@@ -141,6 +141,11 @@ def judged(found: Shared, measure: Callable[[Plan, str], Records]) -> Comparison
     units = tuple(unit for unit in found.plan.units if (unit.benchmark.name, unit.case.id) in undecided)
     if units:
         again = measure(replace(found.plan, units=units, launches=AGAIN * found.plan.launches), "again")
-        old = [[r for r in side if (r.definition.benchmark, r.case_id) not in undecided] for side in (base, head)]
-        result = compare([*old[0], *again[0]], [*old[1], *again[1]], interleaved=True)
+        result = compare(latest(base, again[0]), latest(head, again[1]), interleaved=True)
     return replace(result, only_base=found.only_base, only_head=found.only_head)
+
+
+def latest(first: Sequence[Record], again: Sequence[Record]) -> list[Record]:
+    """Of a case that was measured a second time, the second look alone."""
+    cases = {(record.definition.benchmark, record.case_id) for record in again}
+    return [*(record for record in first if (record.definition.benchmark, record.case_id) not in cases), *again]

@@ -62,6 +62,33 @@ def ci(
     raise typer.Exit(found.exit_code)
 
 
+MARK = "<!-- aieng-bench perf -->"
+"""By which the one comment is found again."""
+LONGEST_COMMENT = 60_000
+"""GitHub takes 65,536 characters."""
+
+
+def comment(
+    archive: Annotated[Path, typer.Argument(metavar="ZIP", help="The artifact of a measuring job: a zip of ci's --out folder.")],
+    commit: Annotated[str, typer.Option(help="The commit that the event names as head: records of another one are refused.")] = "",
+) -> None:
+    """Print the comment for a pull request, made anew from records that nobody vouches for.
+
+    Ends with 0 whatever they say, and with 4 if they cannot be read.
+    """
+    from aieng_bench.ci.artifact import read
+    from aieng_bench.record.reading import Broken
+
+    try:
+        found = read(archive, commit)
+    except Broken as error:
+        fail(str(error), INFRASTRUCTURE)
+    lines = [MARK, "### Performance, head against base", "", *as_markdown(found).splitlines()]
+    while sum(len(line) + 1 for line in lines) > LONGEST_COMMENT:
+        lines = [*lines[:-2], "… cut: the rest is in the artifact"]
+    typer.echo("\n".join(lines))
+
+
 def planned(sides: tuple[Side, Side], patterns: Sequence[str], device: str, launches: int) -> Shared:
     """What both sides have of the benchmarks that head has and the patterns match."""
     from aieng_bench.ci.checkouts import listed
