@@ -12,8 +12,8 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from aieng_bench.ci.interleaving import latest
-from aieng_bench.compare import Comparison, compare
+from aieng_bench.ci.interleaving import concluded
+from aieng_bench.compare import Comparison
 from aieng_bench.record.reading import Broken, parse
 from aieng_bench.record.schema import Record
 
@@ -38,10 +38,10 @@ def read(archive: Path, commit: str = "") -> Comparison:
             sides = _records(opened)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise Broken(f"no readable zip: {error}", str(archive)) from None
-    base, head = (latest(sides[name, "first"], sides[name, "again"]) for name in ("base", "head"))
-    if commit and any(record.environment.commit != commit for record in head):
+    first, again = ((sides["base", look], sides["head", look]) for look in ("first", "again"))
+    if commit and any(record.environment.commit != commit for record in (*first[1], *again[1])):
         raise Broken(f"holds records of another commit than {commit}", str(archive))
-    return compare(base, head, interleaved=True)
+    return concluded(first, again)
 
 
 def _records(archive: zipfile.ZipFile) -> dict[tuple[str, str], list[Record]]:

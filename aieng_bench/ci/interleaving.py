@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aieng_bench.ci.checkouts import Side
-from aieng_bench.compare import Comparison, Verdict, compare
+from aieng_bench.compare import Change, Comparison, Verdict, compare
 from aieng_bench.define import Benchmark, Case, Contender
 from aieng_bench.measure.plan import Origin, Plan, Unit
 from aieng_bench.record.schema import Record
@@ -26,7 +26,8 @@ AGAIN = 2
 
 Described = Mapping[str, Mapping[str, Any]]
 """Benchmarks by name as ``aieng-bench ls --json`` tells of them."""
-Records = tuple[list[Record], list[Record]]
+Records = tuple[Sequence[Record], Sequence[Record]]
+"""Of base and of head."""
 
 
 @dataclass(frozen=True)
@@ -131,21 +132,27 @@ def _version(package: str, side: Side) -> str:
 
 
 def judged(found: Shared, measure: Callable[[Plan, str], Records]) -> Comparison:
-    """Measure, compare, and measure the cases of undecided cells once more with more launches; that second look then stands.
+    """Measure, compare, and measure the cases of undecided cells once more with more launches.
 
     ``measure(plan, which)`` runs a plan; ``which`` is ``first`` or ``again``.
     """
-    base, head = measure(found.plan, "first")
-    result = compare(base, head, interleaved=True)
-    undecided = {(c.benchmark, c.case) for c in result.changes if c.verdict is Verdict.UNDECIDED}
+    first = measure(found.plan, "first")
+    undecided = {(c.benchmark, c.case) for c in concluded(first).changes if c.verdict is Verdict.UNDECIDED}
     units = tuple(unit for unit in found.plan.units if (unit.benchmark.name, unit.case.id) in undecided)
+    again: Records = ([], [])
     if units:
         again = measure(replace(found.plan, units=units, launches=AGAIN * found.plan.launches), "again")
-        result = compare(latest(base, again[0]), latest(head, again[1]), interleaved=True)
-    return replace(result, only_base=found.only_base, only_head=found.only_head)
+    return replace(concluded(first, again), only_base=found.only_base, only_head=found.only_head)
 
 
-def latest(first: Sequence[Record], again: Sequence[Record]) -> list[Record]:
-    """Of a case that was measured a second time, the second look alone."""
-    cases = {(record.definition.benchmark, record.case_id) for record in again}
-    return [*(record for record in first if (record.definition.benchmark, record.case_id) not in cases), *again]
+def concluded(first: Records, again: Records = ((), ())) -> Comparison:
+    """What two looks say: the first, and of the cells that it left undecided the second. What failed in either has failed."""
+    result, second = compare(*first, interleaved=True), compare(*again, interleaved=True)
+    later = {_cell(change): change for change in second.changes}
+    changes = (later.get(_cell(c), c) if c.verdict is Verdict.UNDECIDED else c for c in result.changes)
+    failures = (*result.failures, *(failure for failure in second.failures if failure not in result.failures))
+    return replace(result, changes=tuple(changes), failures=failures)
+
+
+def _cell(change: Change) -> tuple[str, str, str, str]:
+    return change.benchmark, change.case, change.contender, change.metric.name

@@ -43,10 +43,15 @@ def test_a_comment_is_made_of_the_records(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [made]
 
 
-def test_of_a_case_measured_again_the_second_look_counts(tmp_path: Path) -> None:
-    again = [("again/base/records/a.json", record(latency=FAST)), ("again/head/records/a.json", record(latency=FAST))]
-    made = archive(tmp_path / "a.zip", [*two(record(latency=FAST), record(latency=SLOW)), *again])
-    assert [str(change.verdict) for change in artifact.read(made).changes] == ["SAME"]
+def test_the_second_look_counts_where_the_first_was_undecided(tmp_path: Path) -> None:
+    wild = [[100.0 + 30 * (i % 3), 100.0, 100.0 + 20 * (i % 2)] for i in range(8)]
+    wild = [[value * (0.7 if i % 2 else 1.4) for value in launch] for i, launch in enumerate(wild)]
+    again = [("again/base/records/a.json", record(latency=FAST)), ("again/head/records/a.json", record(latency=SLOW))]
+    for first, verdict in ((wild, "SLOWER"), (FAST, "SAME")):
+        made = archive(tmp_path / "a.zip", [*two(record(latency=FAST), record(latency=first)), *again])
+        assert [str(change.verdict) for change in artifact.read(made).changes] == [verdict]
+    undecided = archive(tmp_path / "a.zip", two(record(latency=FAST), record(latency=wild)))
+    assert [str(change.verdict) for change in artifact.read(undecided).changes] == ["UNDECIDED"]
 
 
 def test_hostile_names_are_inert_and_long_comments_are_cut(tmp_path: Path) -> None:
