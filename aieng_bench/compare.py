@@ -7,7 +7,7 @@ errors. A cell without a baseline (pytest-benchmark's) is compared by absolute t
 FASTER (better, whatever the metric) and SLOWER need the interval wholly beyond the equivalence band and a Welch test on the log
 ratios of launches (seeds, for a study) below alpha after Holm's correction over all cells; SAME needs the interval wholly inside
 the band; all else is UNDECIDED. With one launch a side only rounds can vary, and memory layout moves identical code by several
-per cent: then the band is wider.
+per cent: then the band is wider. A metric that is exact needs none of this: equal is SAME, and any difference is FASTER or SLOWER.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from aieng_bench.effect import holm, log, quotient, welch
+from aieng_bench.effect import centred, holm, log, quotient, welch
 from aieng_bench.record.schema import Correctness, Environment, MetricInfo, Outcome, Quality, Record
 from aieng_bench.summary import Ratio, interval, median, observations, speedup
 
 ALPHA = 0.05
 BAND = 0.02
 ONE_LAUNCH_BAND = 0.10
+LOOKS = 2
+"""Where sides are interleaved, what is UNDECIDED is measured once more: each of the two looks has half of alpha."""
 
 Cell = tuple[str, str, str, str]
 """Benchmark, hash of its definition, case, contender."""
@@ -87,7 +89,7 @@ class Comparison:
         """0 no regression, 1 regression, 2 something failed or is incorrect, 3 no cell could be compared."""
         if self.failures:
             return 2
-        if all(change.effect is None for change in self.changes):
+        if all(change.effect is None and not change.metric.exact for change in self.changes):
             return 3
         return 1 if any(change.verdict is Verdict.SLOWER for change in self.changes) else 0
 
@@ -99,9 +101,15 @@ class Comparison:
         return {**asdict(self), "changes": changes, "exit_code": self.exit_code}
 
 
-def compare(base: Sequence[Record], head: Sequence[Record], *, cross_hardware: bool = False) -> Comparison:
-    """Compare what two sources hold; of several runs in a source, each case's newest counts. Raises DifferentHardware."""
-    machines = [sorted({record.environment.machine for record in side}) for side in (base, head)]
+def compare(
+    base: Sequence[Record], head: Sequence[Record], *, cross_hardware: bool = False, interleaved: bool = False
+) -> Comparison:
+    """Compare what two sources hold; of several runs in a source, each case's newest counts. Raises DifferentHardware.
+
+    ``interleaved``: both sides ran in the same rounds (see ``aieng-bench ci``), so they are paired and need no baseline.
+    """
+    timed = [[record for record in side if record.definition.kind != "static"] for side in (base, head)]
+    machines = [sorted({record.environment.machine for record in side}) for side in timed]
     if not cross_hardware and all(machines) and machines[0] != machines[1]:
         raise DifferentHardware(f"measured on different machines: {', '.join(machines[0])} against {', '.join(machines[1])}")
     cells, others = _newest(base), _newest(head)
@@ -113,7 +121,7 @@ def compare(base: Sequence[Record], head: Sequence[Record], *, cross_hardware: b
         if failure is not None:
             failures.append(failure)
         elif _measured(cells[cell]) and _measured(others[cell]):
-            changes += _changes(cell, cells, others)
+            changes += _changes(cell, cells, others, interleaved)
     return Comparison(
         changes=tuple(_decide(changes)),
         failures=tuple(failures),
@@ -159,10 +167,10 @@ def _state(record: Record) -> str:
     return f"{record.check.verdict}: {record.check.reason}".rstrip(": ")
 
 
-def _changes(cell: Cell, base: dict[Cell, Record], head: dict[Cell, Record]) -> list[Change]:
-    """A change for each metric with samples on both sides; the named baseline is what the rest is held against, so it has none."""
+def _changes(cell: Cell, base: dict[Cell, Record], head: dict[Cell, Record], interleaved: bool) -> list[Change]:
+    """A change for each metric with samples on both sides; a named baseline that the rest is held against has none."""
     old, new = base[cell], head[cell]
-    pin = old.definition.baseline
+    pin = "" if interleaved else old.definition.baseline
     if pin == old.contender.name:
         return []
     found = []
@@ -174,19 +182,45 @@ def _changes(cell: Cell, base: dict[Cell, Record], head: dict[Cell, Record]) -> 
             effect=None,
             p=None,
             verdict=Verdict.UNDECIDED,
-            absolute=not pin,
+            absolute=not pin and not interleaved,
         )
         reason = next(
             (f"{side} is {r.quality}" for side, r in (("base", old), ("head", new)) if r.quality is not Quality.CLEAN), ""
         )
-        if reason:
+        if metric.exact:
+            found.append(_exact(change, old, new))
+        elif reason:
             found.append(replace(change, reason=reason))
+        elif interleaved:
+            found.append(_paired(change, old, new))
         elif pin:
             pins = base.get((*cell[:3], pin)), head.get((*cell[:3], pin))
             found.append(_against_pin(change, (old, new), pins, pin))
         else:
             found.append(_absolute(change, old, new))
     return found
+
+
+def _exact(change: Change, old: Record, new: Record) -> Change:
+    """The reason is what else differs between the two, given with each difference, or once where all that decides is equal."""
+    assert change.base is not None
+    assert change.head is not None
+    gain = change.head - change.base if change.metric.better == "higher" else change.base - change.head
+    verdict = Verdict.FASTER if gain > 0 else Verdict.SLOWER if gain < 0 else Verdict.SAME
+    told = verdict is not Verdict.SAME or change.metric == new.definition.metrics[0]
+    figures = ((name, old.extra.get(name, 0.0), new.extra.get(name, 0.0)) for name in dict.fromkeys([*old.extra, *new.extra]))
+    others = [f"{name} {was:g} → {now:g}" for name, was, now in figures if was != now]
+    return replace(change, verdict=verdict, reason=", ".join(others) if told else "", absolute=False)
+
+
+def _paired(change: Change, old: Record, new: Record) -> Change:
+    if old.inputs_hash != new.inputs_hash:
+        return replace(change, reason="the two sides were given different inputs")
+    effect = speedup(new, old, change.metric)
+    if effect is None:
+        return replace(change, reason="no rounds in common")
+    p = centred(observations(new, old, change.metric))
+    return replace(change, effect=effect, p=None if p is None else min(1.0, LOOKS * p))
 
 
 def _against_pin(change: Change, cells: tuple[Record, Record], pins: tuple[Record | None, Record | None], pin: str) -> Change:

@@ -34,6 +34,15 @@ def welch(left: Floats, right: Floats) -> float | None:
     return float(stats.ttest_ind_from_stats(*sides[0], *sides[1], equal_var=False).pvalue)
 
 
+def centred(values: Floats) -> float | None:
+    """Two-sided p of a mean of zero (Student's test of paired differences); None for fewer than two observations."""
+    if len(values) < 2:
+        return None
+    if np.ptp(values) == 0:
+        return 1.0 if values[0] == 0 else 0.0
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
 def holm(ps: Sequence[float]) -> list[float]:
     """Holm's step-down correction: p-values that may each be held against alpha."""
     adjusted, running = [0.0] * len(ps), 0.0

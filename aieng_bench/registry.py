@@ -1,8 +1,8 @@
 """Which benchmarks exist: found by the entry-point group ``aieng_bench.suites``, one package per suite, one file per benchmark.
 
 A suite is a package; every module in it (not sub-package) whose name does not start with an underscore and that has a module-level
-``benchmark`` is one. Another distribution adds its suite the same way, with nothing registered here; one that cannot be imported is
-left out, and said to be so, and the others are still there.
+``benchmark`` (or ``static``, see machine_code.py) is one. Another distribution adds its suite the same way, with nothing registered
+here; one that cannot be imported is left out, and said to be so, and the others are still there.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ import difflib
 import fnmatch
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from typing import TypeVar
 
 from aieng_bench.define import Benchmark
+from aieng_bench.machine_code import StaticBenchmark
 
 GROUP = "aieng_bench.suites"
+B = TypeVar("B", Benchmark, StaticBenchmark)
 
 
 class NoMatch(LookupError):
@@ -38,9 +42,15 @@ def left_out() -> dict[str, str]:
     return _discovered()[1]
 
 
+def statics() -> dict[str, StaticBenchmark]:
+    """All static benchmarks by name, sorted."""
+    return _discovered()[2]
+
+
 @cache
-def _discovered() -> tuple[dict[str, Benchmark], dict[str, str]]:
+def _discovered() -> tuple[dict[str, Benchmark], dict[str, str], dict[str, StaticBenchmark]]:
     found: dict[str, Benchmark] = {}
+    static: dict[str, StaticBenchmark] = {}
     broken: dict[str, str] = {}
     for suite in sorted(entry_points(group=GROUP), key=lambda e: e.name):
         try:
@@ -50,14 +60,20 @@ def _discovered() -> tuple[dict[str, Benchmark], dict[str, str]]:
             continue
         for name in modules:
             try:
-                benchmark = getattr(importlib.import_module(name), "benchmark", None)
+                module = importlib.import_module(name)
+                benchmark, code = getattr(module, "benchmark", None), getattr(module, "static", None)
+                if isinstance(code, StaticBenchmark):
+                    if code.name in static:
+                        raise ValueError(f"static benchmark {code.name!r} is declared twice")
+                    code.suite = suite.name
+                    static[code.name] = code
                 if isinstance(benchmark, Benchmark):
                     _check(benchmark, found)
                     benchmark.suite, benchmark.module = suite.name, name
                     found[benchmark.name] = benchmark
             except Exception as error:
                 broken[name] = f"{type(error).__name__}: {error}"
-    return dict(sorted(found.items())), broken
+    return dict(sorted(found.items())), broken, dict(sorted(static.items()))
 
 
 def _modules(package: str) -> list[str]:
@@ -88,15 +104,29 @@ def find(*patterns: str) -> list[Benchmark]:
     known = benchmarks()
     chosen: dict[str, Benchmark] = {}
     for pattern in patterns or ("*",):
-        hits = {n: b for n, b in known.items() if matches(pattern, b)}
-        if not hits:
-            groups = {n.split("/")[0] for n in known} | {b.suite for b in known.values()}
-            raise NoMatch(pattern, difflib.get_close_matches(pattern, sorted({*known, *groups}), n=3, cutoff=0.3))
-        chosen |= hits
+        chosen |= _hits(pattern, known)
     return list(chosen.values())
 
 
-def matches(pattern: str, benchmark: Benchmark) -> bool:
+def find_static(*patterns: str) -> list[tuple[StaticBenchmark, str]]:
+    """Static benchmarks, each with the pattern of its kernels: ``attention:*dq*`` means kernels like ``*dq*`` of ``attention*``."""
+    known = statics()
+    chosen: list[tuple[StaticBenchmark, str]] = []
+    for pattern in patterns or ("*",):
+        name, _, kernels = pattern.partition(":")
+        chosen += [(benchmark, kernels or "*") for benchmark in _hits(name, known).values()]
+    return chosen
+
+
+def _hits(pattern: str, known: Mapping[str, B]) -> dict[str, B]:
+    hits = {n: b for n, b in known.items() if matches(pattern, b)}
+    if not hits:
+        groups: set[str] = {n.split("/")[0] for n in known} | {b.suite for b in known.values()}
+        raise NoMatch(pattern, difflib.get_close_matches(pattern, sorted({*known, *groups}), n=3, cutoff=0.3))
+    return hits
+
+
+def matches(pattern: str, benchmark: Benchmark | StaticBenchmark) -> bool:
     names = (benchmark.name, benchmark.name.split("/")[0], benchmark.suite)
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 

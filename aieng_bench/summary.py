@@ -50,7 +50,10 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Row:
-    """One contender of a case. A cell that is not ranked shows no speed: its medians are empty and its ratios None."""
+    """One contender of a case. A cell that is not ranked shows no speed: its medians are empty and its ratios None.
+
+    The figures of machine code are no speeds: its cells have medians, and are never ranked against each other.
+    """
 
     record: Record
     medians: dict[str, float]
@@ -87,7 +90,7 @@ def groups(records: Sequence[Record]) -> list[Group]:
 
 def _group(records: Sequence[Record]) -> Group:
     first = records[0]
-    ranked = [record for record in records if record.ranked]
+    ranked = [record for record in records if record.ranked and record.definition.kind != "static"]
     headline = next((m for m in first.definition.metrics if any(record.samples.get(m.name) for record in ranked)), None)
     if headline is not None:
         name, sign = headline.name, 1 if headline.better == "lower" else -1
@@ -106,7 +109,7 @@ def _group(records: Sequence[Record]) -> Group:
         label=" ".join(f"{axis}={value}" for axis, value in first.case.items() if axis != "device"),
         environment=first.environment,
         headline=headline,
-        rows=(*rows, *(Row(record, {}) for record in rest)),
+        rows=(*rows, *(Row(record, medians(record) if record.definition.kind == "static" else {}) for record in rest)),
         fastest_baseline=fastest.contender.name if fastest else None,
     )
 
@@ -117,12 +120,17 @@ def _row(record: Record, rank: int, named: Record | None, fastest: Record | None
     to_named = speedup(record, named, headline) if named else None
     return Row(
         record=record,
-        medians={m.name: value for m in record.definition.metrics if (value := median(record, m.name)) is not None},
+        medians=medians(record),
         speedup=to_named,
         speedup_fastest=to_named if fastest is named else speedup(record, fastest, headline) if fastest else None,
         percent_of_limit=percent_of_limit(record, headline),
         rank=rank,
     )
+
+
+def medians(record: Record) -> dict[str, float]:
+    """The figure of each metric that has samples."""
+    return {m.name: value for m in record.definition.metrics if (value := median(record, m.name)) is not None}
 
 
 def median(record: Record, metric: str) -> float | None:

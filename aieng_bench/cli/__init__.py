@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from aieng_bench.cli import comparing, doctoring, listing, publishing, running
+from aieng_bench.cli import comparing, doctoring, interleaving, listing, publishing, reading_code, running
 from aieng_bench.cli.errors import Commands
 
 app = typer.Typer(
@@ -18,8 +18,11 @@ app = typer.Typer(
 )
 app.command()(listing.ls)
 app.command()(running.run)
+app.command()(reading_code.static)
 app.command()(publishing.show)
 app.command()(comparing.compare)
+app.command()(interleaving.ci)
+app.command()(interleaving.comment)
 app.command()(doctoring.calibrate)
 app.command()(publishing.report)
 app.command()(publishing.publish)

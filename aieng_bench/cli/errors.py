@@ -36,11 +36,18 @@ class Commands(TyperGroup):
 def find(*patterns: str) -> list[Benchmark]:
     """The benchmarks that match, after one line on stderr for each module of a suite that had to be left out."""
     from aieng_bench import registry
+
+    name_left_out()
+    return registry.find(*patterns)
+
+
+def name_left_out() -> None:
+    """One line on stderr for each module of a suite that had to be left out."""
+    from aieng_bench import registry
     from aieng_bench.report.format import clean
 
     for module, reason in registry.left_out().items():
         typer.echo(f"aieng-bench: left out {clean(module)}: {clean(reason)}", err=True)
-    return registry.find(*patterns)
 
 
 def fail(reason: str, code: int) -> Any:

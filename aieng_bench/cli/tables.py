@@ -24,15 +24,16 @@ LEGEND = (
 
 
 def unit(group: Group) -> RenderableType:
-    """One case: its name, the ranked contenders as a table, then why the others are not ranked."""
+    """One case: its name, the contenders that have figures as a table, then why the others have none."""
     device = format.clean(str(group.case.get("device", "?")))
     name = (format.clean(group.definition.benchmark), "bold")
     title = Text.assemble(name, f"  {format.clean(group.label)}", (f"  on {device}", "dim"))
-    ranked = [row for row in group.rows if row.rank is not None]
     parts: list[RenderableType] = [title]
-    if ranked:
-        parts.append(_study(group, ranked) if group.definition.kind == "study" else _kernel(group, ranked))
-    return Lines(*parts, *_unranked([row.record for row in group.rows if row.rank is None]))
+    shown = [row for row in group.rows if row.medians]
+    if shown:
+        table = {"study": _study, "static": _static}.get(group.definition.kind, _kernel)
+        parts.append(table(group, shown))
+    return Lines(*parts, *_unranked([row.record for row in group.rows if not row.medians]))
 
 
 def _table(*heads: str) -> Table:
@@ -74,6 +75,26 @@ def _study(group: Group, rows: Sequence[Row]) -> RenderableType:
         title = format.clean(group.headline.title or group.headline.name)
         against = Text(f"{title}, × {format.clean(group.definition.baseline)}", style="dim")
         table.add_row(against, *(_against(row, group) for row in rows))
+    return Padding(table, (0, 0, 0, 2), expand=False)
+
+
+def _static(group: Group, rows: Sequence[Row]) -> RenderableType:
+    """Machine code: what decides, then registers and shared memory; the record has the instruction counts too."""
+    table = _table("  kernel", "stack", "local", "occupancy", "tensor", "registers", "shared")
+    for row in rows:
+        names = ("stack_bytes", "local_accesses", "occupancy", "tensor_core")
+        stack, local, occupancy, tensor = (row.medians.get(name, 0.0) for name in names)
+        bad = "red" if stack or local or not occupancy else ""
+        extra = row.record.extra
+        table.add_row(
+            Text(f"  {format.clean(row.record.contender.name)}", style=bad),
+            *(format.digits(value) for value in (stack, local)),
+            format.percent(100 * occupancy),
+            format.digits(tensor),
+            f"{extra.get('registers', 0.0):g}",
+            format.quantity(extra.get("shared_bytes"), "B"),
+        )
+    table.columns[0].overflow, table.columns[0].no_wrap = "fold", False
     return Padding(table, (0, 0, 0, 2), expand=False)
 
 
@@ -137,7 +158,7 @@ def counts(records: Sequence[Record]) -> str:
     """How the cells ended, e.g. ``12 ranked, 3 UNSUPPORTED``."""
     states: dict[str, int] = defaultdict(int)
     for record in records:
-        states[format.status(record).split(":")[0]] += 1
+        states["read" if format.was_read(record) else format.status(record).split(":")[0]] += 1
     return ", ".join(f"{count} {state}" for state, count in sorted(states.items(), key=lambda s: (s[0] != "ranked", s[0])))
 
 

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aieng_bench.measure.cell import Cell
+from aieng_bench.measure.plan import Plan
 from aieng_bench.measure.process import Failure, Worker
 
 
 class Crew:
     """Started on demand; a member that died is started again when its contender is next asked something."""
 
-    def __init__(self, spawn: Callable[[], Worker], timeout_s: float, note: Callable[[str], None]) -> None:
-        self._spawn, self._timeout_s, self._note = spawn, timeout_s, note
+    def __init__(self, spawn: Callable[[str | None], Worker], plan: Plan, note: Callable[[str], None]) -> None:
+        """``spawn`` starts a process with an import path, None for that of its parent."""
+        self._spawn, self._plan, self._note = spawn, plan, note
         self._members: dict[str, Worker] = {}
 
     def start(self, contenders: Iterable[str]) -> None:
@@ -30,14 +32,14 @@ class Crew:
 
     def prepare(self, cell: Cell, seed: int) -> dict[str, Any] | None:
         """Have the cell's worker set it up."""
-        benchmark, case = cell.unit.benchmark, dict(cell.unit.case)
-        return self.ask(cell, "prepare", module=benchmark.module, contender=cell.contender.name, case=case, seed=seed)
+        benchmark, case, contender = cell.unit.benchmark, dict(cell.unit.case), self._plan.origin(cell.contender.name).contender
+        return self.ask(cell, "prepare", module=benchmark.module, contender=contender, case=case, seed=seed)
 
     def ask(self, cell: Cell, op: str, **fields: Any) -> dict[str, Any] | None:
         """The answer of the cell's worker; None if there was none, and the cell then says why."""
         worker = self._member(cell.contender.name)
         try:
-            return worker.ask(op, self._timeout_s, **fields)
+            return worker.ask(op, self._plan.timeout_s, **fields)
         except Failure as failure:
             cell.fail(failure.outcome, failure.reason, worker.log)
             if not failure.reusable:
@@ -61,5 +63,5 @@ class Crew:
     def _member(self, name: str) -> Worker:
         worker = self._members.get(name)
         if worker is None or worker.closed:
-            worker = self._members[name] = self._spawn()
+            worker = self._members[name] = self._spawn(self._plan.origin(name).path)
         return worker

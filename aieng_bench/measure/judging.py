@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aieng_bench.measure.cell import Cell
+from aieng_bench.measure.plan import Plan
 from aieng_bench.measure.process import Failure, Worker
 from aieng_bench.measure.workplace import Workplace
 
@@ -14,22 +15,27 @@ DescribedOutputs = Sequence[dict[str, Any]]
 
 
 class Judging:
-    """One checker for the whole run, started on demand and again should it die."""
+    """One checker for the whole run (and for each import path), started on demand and again should it die."""
 
-    def __init__(self, workplace: Workplace, timeout_s: float) -> None:
-        self._workplace, self._timeout_s = workplace, timeout_s
-        self._checker: Worker | None = None
+    def __init__(self, workplace: Workplace, plan: Plan) -> None:
+        self._workplace, self._plan = workplace, plan
+        self._checkers: dict[str | None, Worker] = {}
 
-    def start(self) -> Worker:
-        if self._checker is None or self._checker.closed:
-            self._checker = self._workplace.checker()
-        return self._checker
+    def start(self) -> None:
+        for path in {origin.path for origin in self._plan.origins.values()} or {None}:
+            self._checker(path)
+
+    def _checker(self, path: str | None) -> Worker:
+        if path not in self._checkers or self._checkers[path].closed:
+            self._checkers[path] = self._workplace.checker(path)
+        return self._checkers[path]
 
     def judge(self, cell: Cell, seed: int, outputs: DescribedOutputs) -> None:
         """Verdict on one call's outputs. A checker that cannot tell leaves the cell unchecked, and says why."""
         case, module = dict(cell.unit.case), cell.unit.benchmark.module
         try:
-            verdict = self.start().ask("judge", self._timeout_s, module=module, case=case, seed=seed, described=list(outputs))
+            checker = self._checker(self._plan.origin(cell.contender.name).path)
+            verdict = checker.ask("judge", self._plan.timeout_s, module=module, case=case, seed=seed, described=list(outputs))
             cell.judged(verdict["errors"], verdict["reason"])
         except Failure as failure:
             cell.unchecked = f"could not be checked: {failure.reason}"
@@ -39,5 +45,5 @@ class Judging:
                     Path(described["file"]).unlink(missing_ok=True)
 
     def close(self) -> None:
-        if self._checker is not None:
-            self._checker.close()
+        for checker in self._checkers.values():
+            checker.close()

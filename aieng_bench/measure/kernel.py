@@ -33,7 +33,7 @@ class KernelCampaign:
     def __init__(self, units: Sequence[Sequence[Cell]], malloc: str, plan: Plan, workplace: Workplace, progress: Progress) -> None:
         self._units, self._malloc, self._plan = units, malloc, plan
         self._workplace, self._progress = workplace, progress
-        self._judging = Judging(workplace, plan.timeout_s)
+        self._judging = Judging(workplace, plan)
         self._checkers, *self._crews = (self._crew() for _ in range(1 + plan.launches))
 
     def run(self, emit: Emit) -> None:
@@ -168,4 +168,4 @@ class KernelCampaign:
             crew.settle()
 
     def _crew(self) -> Crew:
-        return Crew(lambda: self._workplace.worker(self._malloc), self._plan.timeout_s, self._progress.note)
+        return Crew(lambda path: self._workplace.worker(self._malloc, path), self._plan, self._progress.note)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aieng_bench.define import Benchmark, Case, Contender
@@ -20,6 +20,14 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a contender comes from: the name by which its module knows it, and the import path of its processes, None for ours."""
+
+    contender: str
+    path: str | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to run. ``launches`` processes per contender; within each, ``rounds`` interleaved rounds over the live workers."""
 
@@ -33,6 +41,11 @@ class Plan:
     """Contenders asked for by name: a quick run leaves none of them out."""
     timeout_s: float = 600.0
     """Time one message to a worker may take before its process group is killed and the cell is TIMEOUT."""
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    """Contenders that are not their module's of the same name, imported as we import it: two commits' in one run."""
+
+    def origin(self, contender: str) -> Origin:
+        return self.origins.get(contender, Origin(contender))
 
 
 def make_plan(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal, Protocol
@@ -91,8 +92,8 @@ class _Runner:
                 self._ceilings(str(units[0].case["device"]))
             KernelCampaign(todo, malloc, self._plan, self._workplace, self._progress).run(emit)
         elif isinstance(benchmark, Study):
-            timeout_s = STUDY_TIMEOUT * self._plan.timeout_s
-            crew = Crew(lambda: self._workplace.study_worker(malloc), timeout_s, self._progress.note)
+            patient = replace(self._plan, timeout_s=STUDY_TIMEOUT * self._plan.timeout_s)
+            crew = Crew(lambda path: self._workplace.study_worker(malloc, path), patient, self._progress.note)
             try:
                 for cells in todo:
                     StudyCampaign(benchmark, cells, crew, self._plan, self._progress).run()

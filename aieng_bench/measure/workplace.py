@@ -32,14 +32,19 @@ class Workplace:
     def variables(self, malloc: str) -> dict[str, str]:
         return worker_environment(malloc, self.scratch)
 
-    def worker(self, malloc: str) -> Worker:
-        return Worker("aieng_bench.measure.worker", self.variables(malloc), self.threads)
+    def worker(self, malloc: str, path: str | None = None) -> Worker:
+        """``path``: what it imports from, by default what we do."""
+        return self._start("worker", malloc, path)
 
-    def study_worker(self, malloc: str) -> Worker:
-        return Worker("aieng_bench.measure.study_worker", self.variables(malloc), self.threads)
+    def study_worker(self, malloc: str, path: str | None = None) -> Worker:
+        return self._start("study_worker", malloc, path)
 
-    def checker(self) -> Worker:
-        return Worker("aieng_bench.measure.checker", self.variables("default"), self.threads)
+    def checker(self, path: str | None = None) -> Worker:
+        return self._start("checker", "default", path)
+
+    def _start(self, module: str, malloc: str, path: str | None) -> Worker:
+        variables = self.variables(malloc) | ({} if path is None else {"PYTHONPATH": path})
+        return Worker(f"aieng_bench.measure.{module}", variables, self.threads)
 
 
 def scratch(place: Path) -> Path:

@@ -7,7 +7,7 @@ import json
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 SCHEMA_VERSION = 1
 
@@ -48,14 +48,24 @@ class MetricInfo(Part):
     unit: str
     better: Literal["lower", "higher"]
     title: str = ""
+    exact: bool = False
+    """The same code always gives the same figure, so any difference is one of the code."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Written only where it is true: what was published before there was the field keeps its bytes."""
+        fields: dict[str, Any] = dump(self)
+        if not self.exact:
+            fields.pop("exact", None)
+        return fields
 
 
 class Definition(Part):
-    """What was asked for. ``flops`` and ``bytes`` are the declared least work of the case (None for a study)."""
+    """What was asked for. ``flops`` and ``bytes`` are the declared least work of a kernel's case, else None."""
 
     suite: str
     benchmark: str
-    kind: Literal["kernel", "study"]
+    kind: Literal["kernel", "study", "static"]
     title: str
     summary: str
     baseline: str
@@ -154,7 +164,7 @@ class Record(Part):
     memory: dict[str, Finite] = {}
     """``peak_bytes`` (growth of the worker's peak RSS, or the CUDA allocator's peak) and further figures by name."""
     extra: dict[str, Finite] = {}
-    """Further figures of a study, recorded and not ranked."""
+    """Further figures, recorded and shown; nothing is decided by them."""
     setup_s: Finite | None = None
     """First call less a later call: compilation, autotuning, handle creation."""
     limit: Limit | None = None

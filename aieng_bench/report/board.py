@@ -29,25 +29,25 @@ _WARN = {Outcome.TIMEOUT, Outcome.OOM, Outcome.OOM_HOST, Quality.NOISY}
 
 
 def board(group: Group) -> Board:
-    """The table of a case; a column in which no ranked row has anything is left out."""
-    ranked = [row for row in group.rows if row.rank is not None]
-    columns = [(head, cell) for head, cell in _columns(group, ranked) if any(cell(row).sort is not None for row in ranked)]
+    """The table of a case; a column in which no row has anything is left out."""
+    shown = [row for row in group.rows if row.medians]
+    columns = [(head, cell) for head, cell in _columns(group, shown) if any(cell(row).sort is not None for row in shown)]
     rows = tuple(_row(row, [cell for _, cell in columns]) for row in group.rows)
     heads = tuple(head for head, _ in columns) or (Column("Outcome", number=False),)
     return Board(f"{fmt.clean(group.label) or 'one case'} on {fmt.clean(str(group.case.get('device', '')))}", heads, rows)
 
 
 def _row(row: Row, cells: Sequence[Callable[[Row], Cell]]) -> BoardRow:
-    record, ranked = row.record, row.rank is not None
+    record, shown = row.record, bool(row.medians)
     return BoardRow(
         rank=row.rank,
         contender=fmt.clean(record.contender.name),
         kind=record.contender.kind,
         version=fmt.clean(f"{record.contender.package} {record.contender.version}".strip()),
         command=fmt.clean(record.command, limit=2000),
-        cells=tuple(cell(row) for cell in cells) if ranked else (),
-        status=None if ranked else status(record),
-        log="" if ranked else lines(record.log),
+        cells=tuple(cell(row) for cell in cells) if shown else (),
+        status=None if shown else status(record),
+        log="" if shown else lines(record.log),
     )
 
 
@@ -74,6 +74,8 @@ def _columns(group: Group, ranked: Sequence[Row]) -> _Columns:
         (Column("vs fastest baseline"), lambda row: _speedup(row.speedup_fastest)),
         (Column(f"vs {fmt.clean(group.definition.baseline)}"), lambda row: _speedup(row.speedup)),
     ]
+    if group.definition.kind == "static":
+        return [*metrics, *(_further(name) for name in dict.fromkeys(name for row in ranked for name in row.record.extra))]
     # The ratio of a study's headline, often an accuracy, says less than the metrics themselves.
     figures = metrics if group.definition.kind == "study" else [*metrics, *ratios]
     return [
@@ -94,6 +96,16 @@ def _metric(metric: MetricInfo, ranked: Sequence[Row], kind: str) -> tuple[Colum
     if kind == "study":
         return column, lambda row: _mean(row.record, metric.name, scale)
     return column, lambda row: Cell(scale.text(v), sort=v) if (v := row.medians.get(metric.name)) is not None else Cell()
+
+
+def _further(name: str) -> tuple[Column, Callable[[Row], Cell]]:
+    """A figure beside the metrics; a count that is nought everywhere is left out with its column."""
+
+    def cell(row: Row) -> Cell:
+        value = row.record.extra.get(name, 0.0)
+        return Cell(fmt.digits(value), sort=value or None)
+
+    return Column(fmt.clean(name)), cell
 
 
 def _mean(record: Record, metric: str, scale: fmt.Scale) -> Cell:

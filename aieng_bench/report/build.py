@@ -34,7 +34,8 @@ def run_page(records: Sequence[Record], site: str) -> RunPage:
     roles = plots.Roles()
     anchors = [f"{number}-{slug(name)}" for number, (name, *_) in enumerate(by_benchmark, start=1)]
     sections = tuple(_section(found, anchor, roles) for anchor, found in zip(anchors, by_benchmark.values()))
-    summary = tuple(headline(found, anchor) for anchor, found in zip(anchors, by_benchmark.values()))
+    timed = [(found, anchor) for anchor, found in zip(anchors, by_benchmark.values()) if found[0].definition.kind != "static"]
+    summary = tuple(headline(found, anchor) for found, anchor in timed)
     name = f"{slug(records[0].run)}-{hashlib.sha256(records[0].run.encode()).hexdigest()[:8]}"
     digest = hashlib.sha256("".join(sorted(content_hash(record) for record in records)).encode()).hexdigest()
     return RunPage(
@@ -58,7 +59,7 @@ def _count(n: int, noun: str) -> str:
 
 def _scope(records: Sequence[Record], cases: Sequence[Group], benchmarks: int) -> str:
     """What was measured, and what became of it."""
-    states = Counter(fmt.status(record).split(":")[0] for record in records)
+    states = Counter("read" if fmt.was_read(record) else fmt.status(record).split(":")[0] for record in records)
     ranked = states.pop("ranked", 0)
     rest = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     measured = f"{_count(benchmarks, 'benchmark')}, {_count(len(cases), 'case')}, {_count(len(records), 'cell')}"
@@ -70,16 +71,19 @@ def _section(cases: Sequence[Group], anchor: str, roles: plots.Roles) -> Section
     if definition.kind == "study":
         most = max((len(study.seeds(r.record, m.name)) for g in cases for r in g.rows for m in definition.metrics), default=0)
         how = f"means over {_count(most, 'seed')}{' with 95 % intervals (Student t)' if most > 1 else ''}"
+    elif definition.kind == "static":
+        how = "read from the machine code; nothing ran"
     else:
         how = "medians over launches of medians over rounds; 95 % intervals of speed-ups in brackets"
         one_launch = any(r.speedup is not None and r.speedup.over == "rounds" for g in cases for r in g.rows)
         how += " († one launch: the effect of memory layout is not in it)" if one_launch else ""
+    against = f"· named baseline {definition.baseline} " if definition.baseline else ""
     figures = [plots.speedups(cases, roles), *(study.tradeoff(case, roles) for case in cases if definition.kind == "study")]
     return Section(
         anchor=anchor,
         title=fmt.clean(definition.title),
         summary=fmt.clean(definition.summary, limit=2000),
-        facts=fmt.clean(f"{definition.benchmark} · suite {definition.suite} · named baseline {definition.baseline} · {how}"),
+        facts=fmt.clean(f"{definition.benchmark} · suite {definition.suite} {against}· {how}"),
         tables=tuple(board(case) for case in cases),
         plots=tuple(figure for figure in figures if figure is not None),
     )

@@ -126,6 +126,11 @@ def status(record: Record) -> str:
     return clean(f"{word}: {reason}" if reason else word)
 
 
+def was_read(record: Record) -> bool:
+    """Whether it holds figures of machine code, which nothing needs to run for."""
+    return record.definition.kind == "static" and record.outcome is Outcome.RAN
+
+
 def column(metric: MetricInfo, unit: str) -> str:
     """Head of a metric's column: its title, its unit, its direction."""
     return f"{clean(metric.title or metric.name)}{f' [{unit}]' if unit else ''} {'↓' if metric.better == 'lower' else '↑'}"

@@ -79,8 +79,7 @@ def run_markdown(page: RunPage) -> str:
         f"# {text(page.site)}: {text(page.title)}",
         text(page.scope),
         text(page.byline),
-        "## In short",
-        summary,
+        *(["## In short", summary] if page.summary else []),
         "## Machine",
         facts,
     ]

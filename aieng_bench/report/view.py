@@ -40,7 +40,7 @@ class Status:
 
 @dataclass(frozen=True)
 class BoardRow:
-    """One record. Either ``cells`` (one per column) or ``status`` is filled: a row that is not ranked shows no figure."""
+    """One record. Either ``cells`` (one per column) or ``status`` is filled: a row that is not ranked shows no speed."""
 
     rank: int | None
     contender: str
@@ -131,6 +131,10 @@ GUIDE: Sequence[tuple[str, str]] = (
     (
         "Fastest baseline",
         "The quickest correct baseline of the same case; the headline. The named baseline is what users run today.",
+    ),
+    (
+        "Machine code",
+        "Figures of a static benchmark are read from what the compiler made; nothing ran, so they are exact and never ranked.",
     ),
     (
         "Correctness",

@@ -5,7 +5,10 @@ Registers, shared memory, stack and instruction counts are facts of the compiled
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections import Counter
@@ -44,6 +47,8 @@ class Compiled:
     registers: int
     shared: int
     stack: int
+    threads: int
+    """Of a block; 0 where the code does not say."""
     instructions: Counter[str] = field(repr=False)
 
     def count(self, prefix: str) -> int:
@@ -76,17 +81,29 @@ def compile_variant(variant: Variant, capability: int = 90) -> Compiled:
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernel.cubin"
         cubin.write_bytes(built.asm["cubin"])
-        usage = _USAGE.search(_tool("cuobjdump", "--dump-resource-usage", str(cubin)))
-        sass = _tool("nvdisasm", "-c", str(cubin))
+        usage = _USAGE.search(tool("cuobjdump", "--dump-resource-usage", str(cubin)))
+        sass = tool("nvdisasm", "-c", str(cubin))
     if usage is None:
         raise RuntimeError(f"{variant.label}: cuobjdump reports no resource usage")
     registers, stack = map(int, usage.groups())
-    return Compiled(variant.label, registers, built.metadata.shared, stack, Counter(_SASS.findall(sass)))
+    threads = 32 * variant.num_warps
+    return Compiled(variant.label, registers, built.metadata.shared, stack, threads, opcodes(sass))
 
 
-def _tool(name: str, *arguments: str) -> str:
-    """Output of one of the CUDA binary tools that Triton's wheel carries."""
-    import triton
+def opcodes(sass: str) -> Counter[str]:
+    """Instructions of a disassembly by full opcode."""
+    return Counter(_SASS.findall(sass))
 
-    path = Path(triton.__file__).parent / "backends/nvidia/bin" / name
-    return subprocess.run([str(path), *arguments], check=True, capture_output=True, text=True).stdout
+
+def tool(name: str, *arguments: str) -> str:
+    """Output of a CUDA binary tool: the one that Triton's wheel carries, else the toolkit's. Raises FileNotFoundError without."""
+    spec = importlib.util.find_spec("triton")
+    folders = [str(Path(place) / "backends/nvidia/bin") for place in (spec.submodule_search_locations or [])] if spec else []
+    folders += [str(Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin"), os.environ.get("PATH", "")]
+    path = os.pathsep.join(folders)
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise FileNotFoundError(f"{name} is neither in Triton's wheel nor in a CUDA toolkit")
+    # cuobjdump looks for nvdisasm on PATH.
+    done = subprocess.run([found, *arguments], check=True, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    return done.stdout
