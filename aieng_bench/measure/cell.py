@@ -42,6 +42,8 @@ class Cell:
     samples: dict[str, list[list[float]]] = field(default_factory=dict)
     rounds: list[list[int]] = field(default_factory=list)
     accounts: list[tuple[int, int]] = field(default_factory=list)
+    novelty: list[tuple[float, float]] = field(default_factory=list)
+    """Of each launch, microseconds a call on values never seen before and on those seen just before."""
     memory: dict[str, float] = field(default_factory=dict)
     extra: dict[str, float] = field(default_factory=dict)
     setup_s: float | None = None
@@ -100,7 +102,8 @@ class Cell:
         benchmark, case = self.unit.benchmark, self.unit.case
         check, outcome = self.check(), self.outcome or Outcome.RAN
         measured = [m for m in benchmark.metrics if m.name in self.samples] if isinstance(benchmark, KernelBenchmark) else []
-        trust, trust_reason = quality(measured, self.samples, limit, self.accounts, [other.samples for other in others])
+        rivals = [other.samples for other in others]
+        trust, trust_reason = quality(measured, self.samples, limit, self.accounts, rivals, self.novelty)
         good = outcome is Outcome.RAN and check.verdict is Correctness.PASSED
         return Record(
             run=run,

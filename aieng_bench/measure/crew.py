@@ -49,6 +49,10 @@ class Crew:
         """The last of what the cell's worker printed."""
         return self._members[cell.contender.name].log
 
+    def strays(self, cell: Cell) -> bool:
+        """Whether the cell's worker left a process that stopping it does not stop."""
+        return self._members[cell.contender.name].strays()
+
     def close(self) -> None:
         for worker in self._members.values():
             worker.close()

@@ -17,10 +17,11 @@ _PLACE = ("device", "malloc")
 
 
 def load_benchmark(module: str) -> Benchmark:
-    """The module-level ``benchmark`` of a module by name."""
-    found = import_module(module).benchmark
+    """The benchmark that ``module`` names: ``package.module``, which calls it ``benchmark``, or ``package.module:name``."""
+    path, _, name = module.partition(":")
+    found = getattr(import_module(path), name or "benchmark")
     if not isinstance(found, Benchmark):
-        raise TypeError(f"{module}.benchmark is a {type(found).__name__}, not a Benchmark")
+        raise TypeError(f"{module} is a {type(found).__name__}, not a Benchmark")
     return found
 
 
@@ -59,6 +60,22 @@ def digest_of(value: Any) -> str:
 def bytes_of(value: Tensor) -> Tensor:
     """The whole memory behind a tensor, as bytes."""
     return torch.empty(0, dtype=torch.uint8, device=value.device).set_(value.untyped_storage())
+
+
+def differing(inputs: Mapping[str, Any], digests: Mapping[str, str]) -> list[str]:
+    """Names of the inputs that are no longer what was digested."""
+    now = digest(inputs)
+    return [name for name, was in digests.items() if now[name] != was]
+
+
+def refill(inputs: dict[str, Any], fresh: Mapping[str, Any]) -> None:
+    """Give every input the values of ``fresh`` where it lies; one that cannot hold them is replaced by a copy."""
+    for name, value in fresh.items():
+        old = inputs[name]
+        if not isinstance(value, Tensor) or value.untyped_storage().nbytes() != old.untyped_storage().nbytes():
+            inputs[name] = copied(value)
+        else:
+            bytes_of(old).copy_(bytes_of(value))
 
 
 def combined(digests: Mapping[str, str]) -> str:

@@ -17,12 +17,12 @@ class Judging:
     """One checker for the whole run, started on demand and again should it die."""
 
     def __init__(self, workplace: Workplace, timeout_s: float) -> None:
-        self._workplace, self._timeout_s = workplace, timeout_s
+        self.workplace, self._timeout_s = workplace, timeout_s
         self._checker: Worker | None = None
 
     def start(self) -> Worker:
         if self._checker is None or self._checker.closed:
-            self._checker = self._workplace.checker()
+            self._checker = self.workplace.checker()
         return self._checker
 
     def judge(self, cell: Cell, seed: int, outputs: DescribedOutputs) -> None:
