@@ -11,12 +11,15 @@ import difflib
 import fnmatch
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import entry_points
 
-from aieng_bench.define import Benchmark
+from aieng_bench.define import REDTEAM, Benchmark
 
 GROUP = "aieng_bench.suites"
+REDTEAM_GROUP = "aieng_bench.redteam"
+"""Group of packages whose modules hold benchmarks that cheat (see aieng_bench.redteam), several to a module and under any name."""
 
 
 class NoMatch(LookupError):
@@ -30,19 +33,29 @@ class NoMatch(LookupError):
 
 def benchmarks() -> dict[str, Benchmark]:
     """All benchmarks by name, sorted."""
-    return _discovered()[0]
+    return _discovered(GROUP)[0]
 
 
 def left_out() -> dict[str, str]:
     """Modules of suites that bring no benchmark although they should, and why."""
-    return _discovered()[1]
+    return _discovered(GROUP)[1]
+
+
+def cheats() -> dict[str, Benchmark]:
+    """All cheats of the red team by name, sorted; no run finds them by a pattern."""
+    return _discovered(REDTEAM_GROUP)[0]
+
+
+def cheats_left_out() -> dict[str, str]:
+    """Modules of the red team that cannot be imported, and why."""
+    return _discovered(REDTEAM_GROUP)[1]
 
 
 @cache
-def _discovered() -> tuple[dict[str, Benchmark], dict[str, str]]:
+def _discovered(group: str) -> tuple[dict[str, Benchmark], dict[str, str]]:
     found: dict[str, Benchmark] = {}
     broken: dict[str, str] = {}
-    for suite in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+    for suite in sorted(entry_points(group=group), key=lambda e: e.name):
         try:
             modules = [f"{suite.value}.{m}" for m in _modules(suite.value)]
         except Exception as error:  # whatever a stranger's package raises
@@ -50,11 +63,15 @@ def _discovered() -> tuple[dict[str, Benchmark], dict[str, str]]:
             continue
         for name in modules:
             try:
-                benchmark = getattr(importlib.import_module(name), "benchmark", None)
-                if isinstance(benchmark, Benchmark):
-                    _check(benchmark, found)
-                    benchmark.suite, benchmark.module = suite.name, name
-                    found[benchmark.name] = benchmark
+                module = importlib.import_module(name)
+                for attribute in ("benchmark",) if group == GROUP else vars(module):
+                    benchmark = getattr(module, attribute, None)
+                    if isinstance(benchmark, Benchmark):
+                        _check(benchmark, found)
+                        benchmark.suite, benchmark.module = suite.name, name
+                        if group == REDTEAM_GROUP:
+                            benchmark.suite, benchmark.module = REDTEAM, f"{name}:{attribute}"
+                        found[benchmark.name] = benchmark
             except Exception as error:
                 broken[name] = f"{type(error).__name__}: {error}"
     return dict(sorted(found.items())), broken
@@ -83,9 +100,13 @@ def find(*patterns: str) -> list[Benchmark]:
         hits = {n: b for n, b in known.items() if matches(pattern, b)}
         if not hits:
             groups = {n.split("/")[0] for n in known} | {b.suite for b in known.values()}
-            raise NoMatch(pattern, difflib.get_close_matches(pattern, sorted({*known, *groups}), n=3, cutoff=0.3))
+            raise NoMatch(pattern, nearest(pattern, sorted({*known, *groups})))
         chosen |= hits
     return list(chosen.values())
+
+
+def nearest(name: str, known: Sequence[str]) -> list[str]:
+    return difflib.get_close_matches(name, known, n=3, cutoff=0.3)
 
 
 def matches(pattern: str, benchmark: Benchmark) -> bool:
@@ -97,5 +118,5 @@ def get(name: str) -> Benchmark:
     """The benchmark of exactly this name; raises NoMatch with the nearest names."""
     known = benchmarks()
     if name not in known:
-        raise NoMatch(name, difflib.get_close_matches(name, list(known), n=3, cutoff=0.3))
+        raise NoMatch(name, nearest(name, list(known)))
     return known[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from aieng_bench.cli import comparing, doctoring, listing, publishing, running
+from aieng_bench.cli import comparing, doctoring, listing, publishing, redteam, running
 from aieng_bench.cli.errors import Commands
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command()(doctoring.calibrate)
 app.command()(publishing.report)
 app.command()(publishing.publish)
 app.command()(publishing.verify)
+app.command()(redteam.redteam)
 app.command()(doctoring.doctor)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aieng_bench import machine
-from aieng_bench.define import Benchmark, Case, Contender, KernelBenchmark
+from aieng_bench.define import REDTEAM, Benchmark, Case, Contender, KernelBenchmark
 from aieng_bench.measure.plan import Unit
 from aieng_bench.measure.quality import quality
 from aieng_bench.record.schema import (
@@ -165,6 +165,8 @@ def info(contender: Contender) -> ContenderInfo:
 
 def command(benchmark: Benchmark, contender: Contender, case: Case, quick: bool) -> str:
     """The command that measures this cell, with its baseline, again."""
+    if benchmark.suite == REDTEAM:
+        return f"aieng-bench redteam {benchmark.name.split('/')[-1]}"
     words = ["aieng-bench", "run", benchmark.name, "--contender", contender.name, "--device", str(case["device"])]
     if "dtype" in case:
         words += ["--dtype", str(case["dtype"])]

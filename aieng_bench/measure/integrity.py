@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ _FOREIGN: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (json, ("dumps",)),
     (torch, ("equal", "empty", "set_num_threads", "get_num_threads")),
     (torch.cuda, ("synchronize", "Event")),
+    (torch.cuda.Event, ("record", "elapsed_time")),
 )
 """What of other modules the engine rests on in a worker. No compiler or library that contenders use replaces any of it."""
 
@@ -64,7 +66,10 @@ def _parts() -> Iterator[tuple[str, Any]]:
         yield from ((f"{owner.__name__}.{name}", getattr(owner, name)) for name in names)
     for module in [m for name, m in sys.modules.items() if name.startswith(("aieng_bench.measure.", "__main__"))]:
         for name, value in vars(module).items():
-            if callable(value):
-                yield f"{module.__name__}.{name}", value
-            if isinstance(value, type) and value.__module__ == module.__name__:
-                yield from ((f"{module.__name__}.{name}.{part}", inner) for part, inner in vars(value).items() if callable(inner))
+            own = getattr(value, "__module__", None) == module.__name__
+            members = vars(value).items() if own and isinstance(value, type) else ()
+            for path, part in ((name, value), *((f"{name}.{member}", inner) for member, inner in members)):
+                if callable(part):
+                    yield f"{module.__name__}.{path}", part
+                if isinstance(part, FunctionType):
+                    yield f"{module.__name__}.{path}.__code__", part.__code__

@@ -25,7 +25,7 @@ Accounts = Sequence[tuple[int, int]]
 Novelty = Sequence[tuple[float, float]]
 """Of each launch, microseconds a call on values never seen before, and on the same values again."""
 SEEN_BEFORE = 1.5
-"""How much longer calls on new values may take than on values seen just before; both find the same memory equally warm."""
+"""How much longer calls on new values may take than on values seen just before; both find their inputs just written."""
 
 
 def quality(

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aieng_bench.define import Case, KernelBenchmark, Work, grid
-from aieng_bench.redteam import CHEAT, SUITE
+from aieng_bench.define import REDTEAM, Case, KernelBenchmark, Work, grid
+from aieng_bench.redteam import CHEAT
 
 Call = Callable[..., Any]
 Setup = Callable[[Case], Call]
@@ -41,10 +41,14 @@ def _sum_of_rows(x: Tensor) -> Tensor:
     return x.sum(-1)
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    return a @ b
+
+
 SCALE = Problem(_twice_a_plus_b, {"a": (512, 256), "b": (512, 256)}, Work(flops=2 * 512 * 256, bytes=12 * 512 * 256))
-SOFTMAX = Problem(_softmax, {"x": (1024, 256)}, Work(flops=5 * 1024 * 256, bytes=8 * 1024 * 256))
-MATMUL = Problem(torch.matmul, {"a": (384, 384), "b": (384, 384)}, Work(flops=2 * 384**3, bytes=12 * 384**2))
-ROW_SUM = Problem(_sum_of_rows, {"x": (2048, 256)}, Work(flops=2048 * 256, bytes=4 * 2048 * 257))
+SOFTMAX = Problem(_softmax, {"x": (1024, 256)}, Work(flops=5 * 1024 * 256, bytes=8 * 1024 * 256), scale=0.3)
+MATMUL = Problem(product, {"a": (384, 384), "b": (384, 384)}, Work(flops=2 * 384**3, bytes=12 * 384**2), scale=0.1)
+ROW_SUM = Problem(_sum_of_rows, {"x": (2048, 256)}, Work(flops=2048 * 256, bytes=4 * 2048 * 257), scale=0.01)
 TINY = Problem(_twice_a_plus_b, {"a": (512, 256), "b": (512, 256)}, SCALE.work, scale=1e-9)
 """Values far below the absolute tolerance that ``allclose`` has by default."""
 
@@ -57,7 +61,7 @@ def declare(name: str, what: str, problem: Problem, *, waived: str = "", device:
         return {n: problem.scale * torch.randn(shape, generator=generator) for n, shape in problem.shapes.items()}
 
     return KernelBenchmark(
-        name=f"{SUITE}/{name}",
+        name=f"{REDTEAM}/{name}",
         title=what,
         summary=waived,
         baseline="",

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aieng_bench.define import Case
-from aieng_suites.redteam._corpus import MATMUL, ROW_SUM, SCALE, SOFTMAX, Call, cheat, declare, twin
+from aieng_bench.define import Case, KernelBenchmark
+from aieng_suites.redteam._corpus import MATMUL, ROW_SUM, SCALE, SOFTMAX, Call, Problem, cheat, declare, product, twin
 
 later = declare("deferred_to_a_thread", "Returns at once; another thread fills the output in a moment later.", MATMUL)
 
@@ -168,13 +168,13 @@ def reuses_what_nobody_holds(case: Case) -> Call:
     return call
 
 
-def _wrong(name: str, what: str, make: Any, honest: Any, problem: Any = SCALE) -> Any:
+def _wrong(name: str, what: str, make: Call, honest: Call, problem: Problem = SCALE) -> KernelBenchmark:
     """A cheat that is one expression, beside a twin that is another. ``honest`` is a named function."""
     made = declare(name, what, problem)
     cheat(made)(lambda case: make)
 
     def setup(case: Case) -> Call:
-        return honest  # type: ignore[no-any-return]
+        return honest
 
     setup.__name__ = honest.__name__
     twin(made)(setup)
@@ -190,7 +190,7 @@ def scaled_by_columns(a: Tensor, b: Tensor) -> Tensor:
     return torch.add(b.t().contiguous(), a.t().contiguous(), alpha=2).t()
 
 
-def scaled_row_by_row(a: Tensor, b: Tensor) -> Tensor:
+def scaled_by_halves(a: Tensor, b: Tensor) -> Tensor:
     out = torch.empty_like(a)
     for half in (slice(0, 256), slice(256, 512)):
         torch.add(b[half], a[half], alpha=2, out=out[half])
@@ -208,7 +208,9 @@ def summed_by_matmul(x: Tensor) -> Tensor:
 
 dtype = _wrong("wrong_dtype", "Returns the right values in half the bytes.", lambda a, b: (2 * a + b).half(), scaled_in_double)
 shape = _wrong("wrong_shape", "Returns the first row, which broadcasts.", lambda x: x[:1].softmax(-1), softmax_by_hand, SOFTMAX)
-meta = _wrong("wrong_device", "Returns a tensor on torch's meta device.", lambda a, b: torch.empty_like(a, device="meta"), scaled_row_by_row)
+meta = _wrong(
+    "wrong_device", "Returns an output on torch's meta device.", lambda a, b: torch.empty_like(a, device="meta"), scaled_by_halves
+)
 expanded = _wrong(
     "expanded_output",
     "Returns one number, expanded to the shape with strides of zero.",
@@ -217,5 +219,5 @@ expanded = _wrong(
     ROW_SUM,
 )
 transposed = _wrong(
-    "untransposed_output", "Returns the result for the transposed input.", lambda a, b: b.t() @ a.t(), torch.matmul, MATMUL
+    "untransposed_output", "Returns the result for the transposed input.", lambda a, b: b.t() @ a.t(), product, MATMUL
 )

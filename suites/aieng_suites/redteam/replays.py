@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aieng_bench.define import Case
-from aieng_suites.redteam._corpus import MATMUL, SCALE, SOFTMAX, Call, cheat, declare, twin
+from aieng_suites.redteam._corpus import MATMUL, SCALE, SOFTMAX, Call, cheat, declare, product, twin
 
 by_pointer = declare("replay_by_pointer", "Returns a copy of what it computed when it last saw the inputs' addresses.", MATMUL)
 
@@ -39,7 +39,7 @@ def keeps_scratch_by_shape(case: Case) -> Call:
     return call
 
 
-by_content = declare("replay_by_content", "Returns a copy of what it computed for inputs that look like these in 32 places.", MATMUL)
+by_content = declare("replay_by_content", "Returns a copy of what it computed for inputs equal in 32 places.", MATMUL)
 
 
 @cheat(by_content)
@@ -62,7 +62,8 @@ def remembers_the_layout(case: Case) -> Call:
 
     def call(a: Tensor, b: Tensor) -> Tensor:
         key = a.shape, a.stride(), b.shape, b.stride()
-        return plans.setdefault(key, torch.mm)(a, b)
+        out: Tensor = plans.setdefault(key, torch.mm)(a, b)
+        return out
 
     return call
 
@@ -191,7 +192,7 @@ def looks_at_its_inputs(case: Case) -> Call:
     return call
 
 
-by_seed = declare("precomputed_from_seed", "Makes the inputs of the public seeds itself, and returns results computed before.", MATMUL)
+by_seed = declare("precomputed_from_seed", "Makes the inputs of public seeds itself, and returns ready results.", MATMUL)
 
 
 @cheat(by_seed)
@@ -203,7 +204,8 @@ def knows_the_seeds(case: Case) -> Call:
 
     def call(a: Tensor, b: Tensor) -> Tensor:
         mark = a[0, 0].item()
-        return min(known, key=lambda entry: abs(entry[0] - mark))[1].clone()
+        nearest: Tensor = min(known, key=lambda entry: abs(entry[0] - mark))[1]
+        return nearest.clone()
 
     return call
 
@@ -214,4 +216,4 @@ def draws_numbers_of_its_own(case: Case) -> Call:
     generator = torch.Generator().manual_seed(0)
     trial = torch.randn(384, 384, generator=generator)
     torch.mm(trial, trial)
-    return torch.mm
+    return product
