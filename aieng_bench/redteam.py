@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from aieng_bench.define import REDTEAM
 from aieng_bench.record.schema import Correctness, Outcome, Quality, Record
 from aieng_bench.report.format import clean, status
+
+if TYPE_CHECKING:
+    from aieng_bench.measure.plan import Plan, Progress
+    from aieng_bench.measure.runner import Store
 
 CHEAT = "cheat"
 Verdict = Literal["caught", "waived", "MISSED", "not run"]
@@ -48,6 +52,18 @@ def matrix(records: Sequence[Record]) -> list[Row]:
     for record in filter(is_redteam, records):
         pairs[record.definition.benchmark][record.contender.name == CHEAT] = record
     return [_row(pair[True], pair[False]) for _, pair in sorted(pairs.items()) if len(pair) == 2]
+
+
+def challenge(plan: Plan, store: Store, progress: Progress) -> list[Row]:
+    """Measure the cheats of a plan; those whose twin a busy machine made suspect once more, and then that is the verdict."""
+    from aieng_bench.measure import run
+
+    records = run(plan, store, progress)
+    doubtful = {r.definition.benchmark for r in records if r.contender.name != CHEAT and r.quality is Quality.SUSPECT}
+    if again := tuple(unit for unit in plan.units if unit.benchmark.name in doubtful):
+        progress.note(f"once more, as the machine was busy: {', '.join(sorted(doubtful))}")
+        records += run(replace(plan, units=again), store, progress)
+    return matrix(records)
 
 
 def caught(record: Record) -> bool:

@@ -15,13 +15,9 @@ from aieng_bench.cli.console import console, print_json
 from aieng_bench.cli.errors import FAILED, INTERRUPTED, fail
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from aieng_bench.measure.plan import Plan
-    from aieng_bench.redteam import Row
 
-ROUNDS = 4
-COLOURS = {"caught": "green", "passed": "green", "waived": "yellow", "not run": "dim", "MISSED": "bold red", "REFUSED": "bold red"}
+ROUNDS = 6
 
 
 def redteam(
@@ -31,24 +27,25 @@ def redteam(
 ) -> None:
     """Run every known cheat and its honest twin through the engine. Ends with 2 if one is missed, or a twin is refused."""
     from aieng_bench import redteam as team
+    from aieng_bench.cli import tables
     from aieng_bench.cli.progress import Bars, PlainLines
     from aieng_bench.cli.running import open_store
-    from aieng_bench.measure import run
 
     plan = corpus(patterns or ["*"])
     store = open_store(out, False, ["redteam", *(patterns or [])])
     log = console(stderr=as_json)
+    rows: list[team.Row] = []
     interrupted = False
     with (Bars if log.is_terminal else PlainLines)(log, show=False) as watch:
         try:
-            run(plan, store, watch)
+            rows = team.challenge(plan, store, watch)
         except KeyboardInterrupt:
             interrupted = True
-    rows = team.matrix(watch.records)
+            rows = team.matrix(watch.records)
     if as_json:
         print_json({"run": store.run, "folder": str(store.folder), "interrupted": interrupted, "rows": list(map(asdict, rows))})
     else:
-        log.print(table(rows))
+        log.print(tables.matrix(rows))
     log.print(f"\n{team.summary(rows)}; the run is {store.folder}", style="bold", soft_wrap=True)
     log.print(f"next: aieng-bench report {shlex.quote(str(store.folder))} --out page", soft_wrap=True)
     raise typer.Exit(INTERRUPTED if interrupted else 0 if all(row.good for row in rows) else FAILED)
@@ -72,20 +69,3 @@ def corpus(patterns: Sequence[str]) -> Plan:
     ]
     units = tuple(Unit(benchmark, case, tuple(benchmark.contenders.values())) for benchmark, case in cases)
     return Plan(units, quick=True, launches=1, rounds=ROUNDS, unit_budget_s=5.0)
-
-
-def table(rows: Sequence[Row]) -> RenderableType:
-    """The catch matrix."""
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for head, share in (("cheat", None), ("what it does", 3), ("verdict", None), ("how, or why not", 4), ("honest twin", 2)):
-        made.add_column(head, ratio=share, overflow="fold")
-    for row in rows:
-        twin = Text.assemble(f"{row.twin} ", (row.twin_verdict, COLOURS[row.twin_verdict]))
-        if row.twin_verdict == "REFUSED":
-            twin.append(f": {row.twin_reason}")
-        verdict = Text(row.verdict, style=COLOURS[row.verdict])
-        made.add_row(Text(row.name), Text(row.what, style="dim"), verdict, Text(row.how), twin)
-    return made

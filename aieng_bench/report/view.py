@@ -105,6 +105,19 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Matrix:
+    """What became of the red team: one line of cells per cheat (see MATRIX_COLUMNS)."""
+
+    scope: str
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+MATRIX_COLUMNS = tuple(
+    Column(title, number=False) for title in ("Cheat", "What it does", "Verdict", "How, or why not", "Honest twin")
+)
+
+
+@dataclass(frozen=True)
 class RunPage:
     slug: str
     site: str
@@ -115,6 +128,7 @@ class RunPage:
     summary: tuple[Headline, ...]
     sections: tuple[Section, ...]
     roofline: Plot | None
+    matrix: Matrix | None
     provenance: str
     index_row: tuple[Cell, ...]
 

@@ -46,7 +46,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 SCALE = Problem(_twice_a_plus_b, {"a": (512, 256), "b": (512, 256)}, Work(flops=2 * 512 * 256, bytes=12 * 512 * 256))
-SOFTMAX = Problem(_softmax, {"x": (1024, 256)}, Work(flops=5 * 1024 * 256, bytes=8 * 1024 * 256), scale=0.3)
+SOFTMAX = Problem(_softmax, {"x": (1024, 256)}, Work(flops=5 * 1024 * 256, bytes=8 * 1024 * 256), scale=0.1)
 MATMUL = Problem(product, {"a": (384, 384), "b": (384, 384)}, Work(flops=2 * 384**3, bytes=12 * 384**2), scale=0.1)
 ROW_SUM = Problem(_sum_of_rows, {"x": (2048, 256)}, Work(flops=2048 * 256, bytes=4 * 2048 * 257), scale=0.01)
 TINY = Problem(_twice_a_plus_b, {"a": (512, 256), "b": (512, 256)}, SCALE.work, scale=1e-9)
