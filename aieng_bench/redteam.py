@@ -83,7 +83,7 @@ def _row(cheat: Record, twin: Record) -> Row:
         how={"not run": clean(cheat.outcome_reason), "caught": status(cheat), "waived": waiver, "MISSED": ""}[verdict],
         twin=clean(twin.contender.name),
         twin_verdict="not run" if refused else "REFUSED" if caught(twin) else "passed",
-        twin_reason=status(twin) if refused or caught(twin) else "",
+        twin_reason=status(twin) if caught(twin) and not refused else "",
     )
 
 

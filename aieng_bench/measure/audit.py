@@ -18,11 +18,12 @@ from aieng_bench.measure import outputs
 from aieng_bench.measure.quality import SEEN_BEFORE
 from aieng_bench.measure.timing import Function, Timer
 
-BATCHES, FEWEST_BATCHES = 16, 2
+BATCHES = 16
 SHORTEST, LONGEST = 2, 4
 """Calls a batch, of which two keep their outputs: one drawn at random and the last. What skips every tenth call escapes all batches
 once in a hundred times."""
 SPEND_S, HOLD_BYTES = 0.3, 2**28
+"""Beyond either no batch is begun, once an output of every content is held: slow calls get a few batches."""
 DUMPED = 8
 """Outputs that differ, beyond which no more are judged: a contender that is not deterministic would fill the disk."""
 TRIES = 6
@@ -61,10 +62,11 @@ def audit(
     changed: set[str] = set()
     shown: list[int] = []
     begun, bytes_held = time.monotonic(), 0
-    for done in range(BATCHES):
-        if done >= FEWEST_BATCHES and (time.monotonic() - begun > SPEND_S or bytes_held > HOLD_BYTES):
+    for _ in range(BATCHES):
+        enough = time.monotonic() - begun > SPEND_S or bytes_held > HOLD_BYTES
+        if enough and len({one.content for one in held}) == len(contents):
             break
-        first, calls = len(shown), _RANDOM.randint(SHORTEST, LONGEST)
+        first, calls = len(shown), SHORTEST if enough else _RANDOM.randint(SHORTEST, LONGEST)
         batch = timer.batch(function, _changing(inputs, contents, shown), calls)
         for call, out in {batch.chosen: batch.kept, calls - 1: batch.last}.items():
             held.append(Held(shown[first + call], outputs.fingerprint(out, names), out))

@@ -13,7 +13,7 @@ from aieng_bench.report import plots, study
 from aieng_bench.report.board import board
 from aieng_bench.report.headline import headline
 from aieng_bench.report.roofline import roofline
-from aieng_bench.report.view import Cell, Column, Headline, Matrix, RunPage, Section, slug
+from aieng_bench.report.view import Cell, Column, Headline, RunPage, Section, slug
 from aieng_bench.summary import Group, groups
 
 INDEX_COLUMNS = (
@@ -54,24 +54,18 @@ def run_page(records: Sequence[Record], site: str) -> RunPage:
     )
 
 
-def _matrix(records: Sequence[Record]) -> Matrix | None:
-    """The catch matrix of a run of the red team, which no leaderboard shows; None for any other run."""
-    rows = redteam.matrix(records)
-    if not rows:
-        return None
+def _matrix(records: Sequence[Record]) -> tuple[tuple[Cell, ...], ...]:
+    """The catch matrix of a run of the red team, whose records no leaderboard shows; a line per cheat."""
     tones = {"caught": "good", "passed": "good", "waived": "warn", "not run": "", "MISSED": "bad", "REFUSED": "bad"}
-    return Matrix(
-        scope=f"{redteam.summary(rows)}.",
-        rows=tuple(
-            (
-                Cell(row.name, f"on {row.device}", sort=row.name, number=False),
-                Cell(row.what, number=False),
-                Cell(row.verdict, sort=row.verdict, tone=tones[row.verdict], number=False),
-                Cell(row.how or fmt.NOTHING, number=False),
-                Cell(row.twin_verdict, f"{row.twin} {row.twin_reason}", row.twin_verdict, tones[row.twin_verdict], number=False),
-            )
-            for row in rows
-        ),
+    return tuple(
+        (
+            Cell(row.name, f"on {row.device}", sort=row.name, number=False),
+            Cell(row.what, number=False),
+            Cell(row.verdict, sort=row.verdict, tone=tones[row.verdict], number=False),
+            Cell(row.how or fmt.NOTHING, number=False),
+            Cell(row.twin_verdict, f"{row.twin} {row.twin_reason}", row.twin_verdict, tones[row.twin_verdict], number=False),
+        )
+        for row in redteam.matrix(records)
     )
 
 
@@ -82,7 +76,7 @@ def _count(n: int, noun: str) -> str:
 def _scope(records: Sequence[Record], cases: Sequence[Group], benchmarks: int) -> str:
     """What was measured, and what became of it."""
     if rows := redteam.matrix(records):
-        return f"The red team: {redteam.summary(rows)}."
+        return f"The red team's {redteam.summary(rows)}."
     states = Counter(fmt.status(record).split(":")[0] for record in records)
     ranked = states.pop("ranked", 0)
     rest = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))

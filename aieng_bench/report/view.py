@@ -104,14 +104,6 @@ class Section:
     plots: tuple[Plot, ...] = ()
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """What became of the red team: one line of cells per cheat (see MATRIX_COLUMNS)."""
-
-    scope: str
-    rows: tuple[tuple[Cell, ...], ...]
-
-
 MATRIX_COLUMNS = tuple(
     Column(title, number=False) for title in ("Cheat", "What it does", "Verdict", "How, or why not", "Honest twin")
 )
@@ -128,7 +120,8 @@ class RunPage:
     summary: tuple[Headline, ...]
     sections: tuple[Section, ...]
     roofline: Plot | None
-    matrix: Matrix | None
+    matrix: tuple[tuple[Cell, ...], ...]
+    """The red team's catch matrix, empty for any other run: one cell per column of MATRIX_COLUMNS."""
     provenance: str
     index_row: tuple[Cell, ...]
 

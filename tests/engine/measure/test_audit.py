@@ -44,6 +44,14 @@ def test_an_honest_contender_has_one_right_output_for_each_content() -> None:
     assert not found.changed
 
 
+def test_slow_calls_are_audited_on_every_content_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auditing, "SPEND_S", 0.0)
+    calls = count()
+    found = audited(lambda x, n: (next(calls), x + 1)[1])
+    assert {one.content for one in found.held} == {0, 1, 2}
+    assert next(calls) <= auditing.BATCHES * auditing.SHORTEST
+
+
 def test_the_contents_change_where_they_lie_and_never_stay() -> None:
     seen: list[tuple[int, float]] = []
 
@@ -53,7 +61,7 @@ def test_the_contents_change_where_they_lie_and_never_stay() -> None:
         return x + 1
 
     audited(function)
-    assert len(seen) >= auditing.FEWEST_BATCHES * auditing.SHORTEST
+    assert len(seen) >= auditing.BATCHES * auditing.SHORTEST
     assert len({address for address, _ in seen}) == 1
     assert all(a != b for (_, a), (_, b) in pairwise(seen))
 
