@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+REDTEAM = "redteam"
+"""The suite whose contenders cheat (see aieng_bench.redteam): its records make a catch matrix, and never a leaderboard."""
+
 Value = str | int | float | bool
 Kind = Literal["ours", "baseline"]
 Setup = Callable[["Case"], Callable[..., Any]]

@@ -12,15 +12,17 @@ import fnmatch
 import importlib
 import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TypeVar
 
-from aieng_bench.define import Benchmark, Case
+from aieng_bench.define import REDTEAM, Benchmark, Case
 from aieng_bench.machine_code import StaticBenchmark
 
 GROUP = "aieng_bench.suites"
+REDTEAM_GROUP = "aieng_bench.redteam"
+"""Group of packages whose modules hold benchmarks that cheat (see aieng_bench.redteam), several to a module and under any name."""
 B = TypeVar("B", Benchmark, StaticBenchmark)
 
 
@@ -35,25 +37,35 @@ class NoMatch(LookupError):
 
 def benchmarks() -> dict[str, Benchmark]:
     """All benchmarks by name, sorted."""
-    return _discovered()[0]
+    return _discovered(GROUP)[0]
 
 
 def left_out() -> dict[str, str]:
     """Modules of suites that bring no benchmark although they should, and why."""
-    return _discovered()[1]
+    return _discovered(GROUP)[1]
+
+
+def cheats() -> dict[str, Benchmark]:
+    """All cheats of the red team by name, sorted; no run finds them by a pattern."""
+    return _discovered(REDTEAM_GROUP)[0]
+
+
+def cheats_left_out() -> dict[str, str]:
+    """Modules of the red team that cannot be imported, and why."""
+    return _discovered(REDTEAM_GROUP)[1]
 
 
 def statics() -> dict[str, StaticBenchmark]:
     """All static benchmarks by name, sorted."""
-    return _discovered()[2]
+    return _discovered(GROUP)[2]
 
 
 @cache
-def _discovered() -> tuple[dict[str, Benchmark], dict[str, str], dict[str, StaticBenchmark]]:
+def _discovered(group: str) -> tuple[dict[str, Benchmark], dict[str, str], dict[str, StaticBenchmark]]:
     found: dict[str, Benchmark] = {}
     static: dict[str, StaticBenchmark] = {}
     broken: dict[str, str] = {}
-    for suite in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+    for suite in sorted(entry_points(group=group), key=lambda e: e.name):
         try:
             modules = [f"{suite.value}.{m}" for m in _modules(suite.value)]
         except Exception as error:  # whatever a stranger's package raises
@@ -62,16 +74,19 @@ def _discovered() -> tuple[dict[str, Benchmark], dict[str, str], dict[str, Stati
         for name in modules:
             try:
                 module = importlib.import_module(name)
-                benchmark, code = getattr(module, "benchmark", None), getattr(module, "static", None)
-                if isinstance(code, StaticBenchmark):
+                if isinstance(code := getattr(module, "static", None), StaticBenchmark):
                     if code.name in static:
                         raise ValueError(f"static benchmark {code.name!r} is declared twice")
                     code.suite = suite.name
                     static[code.name] = code
-                if isinstance(benchmark, Benchmark):
-                    _check(benchmark, found)
-                    benchmark.suite, benchmark.module = suite.name, name
-                    found[benchmark.name] = benchmark
+                for attribute in ("benchmark",) if group == GROUP else vars(module):
+                    benchmark = getattr(module, attribute, None)
+                    if isinstance(benchmark, Benchmark):
+                        _check(benchmark, found)
+                        benchmark.suite, benchmark.module = suite.name, name
+                        if group == REDTEAM_GROUP:
+                            benchmark.suite, benchmark.module = REDTEAM, f"{name}:{attribute}"
+                        found[benchmark.name] = benchmark
             except Exception as error:
                 broken[name] = f"{type(error).__name__}: {error}"
     return dict(sorted(found.items())), broken, dict(sorted(static.items()))
@@ -90,10 +105,14 @@ def _check(benchmark: Benchmark, found: dict[str, Benchmark]) -> None:
 
 
 def load(module: str) -> Benchmark:
-    """The benchmark of one module, by which worker processes find theirs without looking for all others."""
-    found = importlib.import_module(module).benchmark
+    """The benchmark that ``module`` names: ``package.module``, which calls it ``benchmark``, or ``package.module:name``.
+
+    Worker processes find theirs by it, without looking for all others.
+    """
+    path, _, name = module.partition(":")
+    found = getattr(importlib.import_module(path), name or "benchmark")
     if not isinstance(found, Benchmark):
-        raise TypeError(f"{module}.benchmark is a {type(found).__name__}, not a Benchmark")
+        raise TypeError(f"{module} is a {type(found).__name__}, not a Benchmark")
     return found
 
 
@@ -124,8 +143,12 @@ def _hits(pattern: str, known: Mapping[str, B]) -> dict[str, B]:
     hits = {n: b for n, b in known.items() if matches(pattern, b)}
     if not hits:
         groups: set[str] = {n.split("/")[0] for n in known} | {b.suite for b in known.values()}
-        raise NoMatch(pattern, difflib.get_close_matches(pattern, sorted({*known, *groups}), n=3, cutoff=0.3))
+        raise NoMatch(pattern, nearest(pattern, sorted({*known, *groups})))
     return hits
+
+
+def nearest(name: str, known: Sequence[str]) -> list[str]:
+    return difflib.get_close_matches(name, known, n=3, cutoff=0.3)
 
 
 def asks(pattern: str) -> tuple[str, dict[str, str]]:
@@ -151,5 +174,5 @@ def get(name: str) -> Benchmark:
     """The benchmark of exactly this name; raises NoMatch with the nearest names."""
     known = benchmarks()
     if name not in known:
-        raise NoMatch(name, difflib.get_close_matches(name, list(known), n=3, cutoff=0.3))
+        raise NoMatch(name, nearest(name, list(known)))
     return known[name]

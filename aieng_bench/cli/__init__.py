@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from aieng_bench.cli import comparing, doctoring, interleaving, listing, publishing, reading_code, running
+from aieng_bench.cli import comparing, doctoring, interleaving, listing, publishing, reading_code, redteam, running
 from aieng_bench.cli.errors import Commands
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command()(doctoring.calibrate)
 app.command()(publishing.report)
 app.command()(publishing.publish)
 app.command()(publishing.verify)
+app.command()(redteam.redteam)
 app.command()(doctoring.doctor)
 
 

@@ -18,6 +18,7 @@ Source = Annotated[
 
 def show(run: Source = "latest") -> None:
     """Print the tables of a run again."""
+    from aieng_bench import redteam
     from aieng_bench.cli import tables
     from aieng_bench.summary import groups
 
@@ -25,6 +26,10 @@ def show(run: Source = "latest") -> None:
     if not records:
         fail(f"{run} holds no records", NOTHING)
     out = console()
+    if rows := redteam.matrix(records):
+        out.print(tables.matrix(rows))
+        out.print(f"\n{redteam.summary(rows)}", style="bold")
+        return
     tables.print_groups(out, groups(records))
     out.print(f"\n{tables.counts(records)}", style="bold")
 

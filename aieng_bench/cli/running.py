@@ -48,13 +48,20 @@ def run(
         show_plan(plan, as_json)
         return
     options = [("--dtype", d) for d in dtype or []] + [("--contender", c) for c in contender or []]
-    words = [*patterns, *(["--quick"] if quick else []), "--device", device, *(word for option in options for word in option)]
+    words = [
+        "run",
+        *patterns,
+        *(["--quick"] if quick else []),
+        "--device",
+        device,
+        *(word for option in options for word in option),
+    ]
     store = open_store(out, resume, words)
     raise typer.Exit(measure(plan, store, resume, as_json))
 
 
 def open_store(out: Path | None, resume: bool, words: Sequence[str]) -> RunStore:
-    """The run to go on with, or a new one, also where ``--resume --out DIR`` finds none."""
+    """The run to go on with, or a new one, also where ``--resume --out DIR`` finds none. ``words``: the command."""
     from aieng_bench import machine
     from aieng_bench.record.sources import resolve
     from aieng_bench.record.store import RunStore
@@ -63,9 +70,9 @@ def open_store(out: Path | None, resume: bool, words: Sequence[str]) -> RunStore
         folder = out if out is not None else resolve("latest")
         if (folder / "run.json").exists():
             return RunStore.open(folder)
-    command = shlex.join(["aieng-bench", "run", *words])
+    command = shlex.join(["aieng-bench", *words])
     environment = machine.environment(threads=machine.core_count())
-    return RunStore.create(out, command=command, asked={"arguments": tuple(words)}, environment=environment)
+    return RunStore.create(out, command=command, asked={"arguments": tuple(words[1:])}, environment=environment)
 
 
 def measure(plan: Plan, store: RunStore, resume: bool, as_json: bool) -> int:

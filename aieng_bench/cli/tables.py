@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from aieng_bench import redteam
 from aieng_bench.record.schema import Record
 from aieng_bench.report import format
 from aieng_bench.summary import Group, Ratio, Row
@@ -21,6 +22,14 @@ LEGEND = (
     "● named baseline; × against it, with its 95 % interval († one launch: rounds only). error: RMSE against float64 over the "
     "framework's own. limit: share of what this machine's measured ceilings allow."
 )
+MATRIX_COLOURS = {
+    "caught": "green",
+    "passed": "green",
+    "waived": "yellow",
+    "not run": "dim",
+    "MISSED": "bold red",
+    "REFUSED": "bold red",
+}
 
 
 def unit(group: Group) -> RenderableType:
@@ -198,3 +207,17 @@ def _row_json(row: Row) -> dict[str, Any]:
         "percent_of_limit": row.percent_of_limit,
         "memory": row.record.memory,
     }
+
+
+def matrix(rows: Sequence[redteam.Row]) -> RenderableType:
+    """The red team's catch matrix."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for head, share in (("cheat", None), ("what it does", 3), ("verdict", None), ("how, or why not", 4), ("honest twin", 2)):
+        made.add_column(head, ratio=share, overflow="fold")
+    for row in rows:
+        twin = Text.assemble(f"{row.twin} ", (row.twin_verdict, MATRIX_COLOURS[row.twin_verdict]))
+        if row.twin_verdict == "REFUSED":
+            twin.append(f": {row.twin_reason}")
+        verdict = Text(row.verdict, style=MATRIX_COLOURS[row.verdict])
+        made.add_row(Text(row.name), Text(row.what, style="dim"), verdict, Text(row.how), twin)
+    return made

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aieng_bench import machine
-from aieng_bench.define import Benchmark, Case, Contender, KernelBenchmark
+from aieng_bench.define import REDTEAM, Benchmark, Case, Contender, KernelBenchmark
 from aieng_bench.measure.plan import Unit
 from aieng_bench.measure.quality import quality
 from aieng_bench.record.schema import (
@@ -43,6 +43,8 @@ class Cell:
     samples: dict[str, list[list[float]]] = field(default_factory=dict)
     rounds: list[list[int]] = field(default_factory=list)
     accounts: list[tuple[int, int]] = field(default_factory=list)
+    novelty: list[tuple[float, float]] = field(default_factory=list)
+    """Of each launch, microseconds a call on values never seen before and on those seen just before."""
     memory: dict[str, float] = field(default_factory=dict)
     extra: dict[str, float] = field(default_factory=dict)
     setup_s: float | None = None
@@ -101,7 +103,8 @@ class Cell:
         benchmark, case = self.unit.benchmark, self.unit.case
         check, outcome = self.check(), self.outcome or Outcome.RAN
         measured = [m for m in benchmark.metrics if m.name in self.samples] if isinstance(benchmark, KernelBenchmark) else []
-        trust, trust_reason = quality(measured, self.samples, limit, self.accounts, [other.samples for other in others])
+        rivals = [other.samples for other in others]
+        trust, trust_reason = quality(measured, self.samples, limit, self.accounts, rivals, self.novelty)
         good = outcome is Outcome.RAN and check.verdict is Correctness.PASSED
         return Record(
             run=run,
@@ -163,6 +166,8 @@ def info(contender: Contender) -> ContenderInfo:
 
 def command(benchmark: Benchmark, contender: Contender, case: Case, quick: bool) -> str:
     """The command that measures this cell, with its baseline, again."""
+    if benchmark.suite == REDTEAM:
+        return f"aieng-bench redteam {benchmark.name.split('/')[-1]}"
     axes = ",".join(f"{axis}={value}" for axis, value in case.items() if axis != "device")
     words = ["aieng-bench", "run", f"{benchmark.name}[{axes}]" if axes else benchmark.name, "--contender", contender.name]
     return shlex.join([*words, "--device", str(case["device"]), *(["--quick"] if quick else [])])

@@ -38,9 +38,12 @@ class Judge:
             for (name, by), fields in zip(references.items(), described, strict=True):
                 output = outputs.Described(**{**fields, "shape": tuple(fields["shape"]), "strides": tuple(fields["strides"])})
                 reason = outputs.broken_contract(name, output, by.framework)
-                if output.file:
-                    values = outputs.load(output)  # also when its form is wrong, as loading removes the file
+                try:
+                    values = outputs.load(output) if output.file else None  # also when its form is wrong: loading removes the file
+                except ValueError as changed:
+                    reason = reason or f"the file of {name} was changed after it was written: {changed}"
                 if not reason:
+                    assert values is not None
                     error, reason = gate.judge(name, values.to(by.oracle.device), by)
                     errors.append(error.model_dump())
                 reasons.append(reason)

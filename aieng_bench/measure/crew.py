@@ -55,6 +55,10 @@ class Crew:
         """End the cell's worker; the next case's is a new process."""
         self._members.pop(cell.contender.name).close()
 
+    def strays(self, cell: Cell) -> bool:
+        """Whether the cell's worker left a process that stopping it does not stop."""
+        return self._members[cell.contender.name].strays()
+
     def close(self) -> None:
         for worker in self._members.values():
             worker.close()

@@ -52,6 +52,22 @@ def bytes_of(value: Tensor) -> Tensor:
     return torch.empty(0, dtype=torch.uint8, device=value.device).set_(value.untyped_storage())
 
 
+def differing(inputs: Mapping[str, Any], digests: Mapping[str, str]) -> list[str]:
+    """Names of the inputs that are no longer what was digested."""
+    now = digest(inputs)
+    return [name for name, was in digests.items() if now[name] != was]
+
+
+def refill(inputs: dict[str, Any], fresh: Mapping[str, Any]) -> None:
+    """Give every input the values of ``fresh`` where it lies; one that cannot hold them is replaced by a copy."""
+    for name, value in fresh.items():
+        old = inputs[name]
+        if not isinstance(value, Tensor) or value.untyped_storage().nbytes() != old.untyped_storage().nbytes():
+            inputs[name] = copied(value)
+        else:
+            bytes_of(old).copy_(bytes_of(value))
+
+
 def combined(digests: Mapping[str, str]) -> str:
     """One hash of all inputs, as the record carries it."""
     return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()[:16]

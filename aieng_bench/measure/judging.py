@@ -18,7 +18,7 @@ class Judging:
     """One checker for the whole run (and for each import path), started on demand and again should it die."""
 
     def __init__(self, workplace: Workplace, plan: Plan) -> None:
-        self._workplace, self._plan = workplace, plan
+        self.workplace, self._plan = workplace, plan
         self._checkers: dict[str | None, Worker] = {}
 
     def start(self) -> None:
@@ -27,7 +27,7 @@ class Judging:
 
     def _checker(self, path: str | None) -> Worker:
         if path not in self._checkers or self._checkers[path].closed:
-            self._checkers[path] = self._workplace.checker(path)
+            self._checkers[path] = self.workplace.checker(path)
         return self._checkers[path]
 
     def judge(self, cell: Cell, seed: int, outputs: DescribedOutputs) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from aieng_bench.measure.cell import Cell
 from aieng_bench.measure.crew import Crew
 from aieng_bench.measure.judging import Judging
 from aieng_bench.measure.plan import Plan, Progress, Unit
 from aieng_bench.measure.schedule import Calls, Schedule, schedule
-from aieng_bench.measure.workplace import Workplace
+from aieng_bench.record.schema import Outcome
 
 SEEDS = {True: 2, False: 3}
-"""Sets of inputs that each contender is checked on, in a quick run and in a full one; launch k is timed on set k modulo these."""
+"""Sets of inputs that each contender is checked on, in a quick run and in a full one. Their seeds are public, as the record carries
+the hash of the first."""
+SECRET = 3
+"""Sets of inputs that nobody can compute results for in advance; launch k is timed on set k modulo these, and audited on all."""
 REPEATS = {True: 2, False: 3}
 """Calls on each set of inputs; whether they agree bit for bit is recorded."""
 CHUNK = 4
@@ -30,10 +34,10 @@ _RANDOM = random.SystemRandom()
 class KernelCampaign:
     """Units of one benchmark under one malloc setting. ``emit`` gets each unit's cells when nothing is to be added to them."""
 
-    def __init__(self, units: Sequence[Sequence[Cell]], malloc: str, plan: Plan, workplace: Workplace, progress: Progress) -> None:
+    def __init__(self, units: Sequence[Sequence[Cell]], malloc: str, plan: Plan, judging: Judging, progress: Progress) -> None:
         self._units, self._malloc, self._plan = units, malloc, plan
-        self._workplace, self._progress = workplace, progress
-        self._judging = Judging(workplace, plan)
+        self._judging, self._workplace, self._progress = judging, judging.workplace, progress
+        self._secret = [2**32 + _RANDOM.getrandbits(48) for _ in range(SECRET)]
         self._checkers, *self._crews = (self._crew() for _ in range(1 + plan.launches))
 
     def run(self, emit: Emit) -> None:
@@ -48,7 +52,6 @@ class KernelCampaign:
         finally:
             for crew in (self._checkers, *self._crews):
                 crew.close()
-            self._judging.close()
 
     def _run_chunk(self, chunk: Sequence[Sequence[Cell]], emit: Emit) -> None:
         for cells in chunk:
@@ -97,17 +100,24 @@ class KernelCampaign:
             return
         cell.unchecked = ""
         cell.deterministic = checked["deterministic"]
+        self._judge(cell, checked)
+        self._finish(cell, self._checkers)
+
+    def _judge(self, cell: Cell, checked: Mapping[str, Any]) -> None:
         for kept in checked["outputs"]:
             self._judging.judge(cell, kept["seed"], kept["outputs"])
         if checked["reused"]:
-            cell.refute("an output changed after it was returned: its memory was handed out again")
-        self._finish(cell, self._checkers, checked["changed"])
+            cell.refute("an output changed after it was returned: it was not done, or its memory was handed out again")
+        if checked["changed"]:
+            cell.refute(f"changed its input {checked['changed'][0]}")
 
-    def _finish(self, cell: Cell, crew: Crew, changed: Sequence[str] = ()) -> None:
-        """Let the worker drop the case; inputs that it found changed make the cell incorrect."""
+    def _finish(self, cell: Cell, crew: Crew) -> None:
+        """Let the worker drop the case; inputs that it found changed make the cell incorrect, processes it left behind an error."""
         done = crew.ask(cell, "finish")
-        if changed := [*changed, *(done["changed"] if done else [])]:
-            cell.refute(f"changed its input {changed[0]}")
+        if done and done["changed"]:
+            cell.refute(f"changed its input {done['changed'][0]}")
+        if done and crew.strays(cell):
+            cell.fail(Outcome.ERROR, "left a process running outside its group, which cannot be stopped while others are timed")
         if cell.incorrect:
             cell.log = crew.log(cell)
 
@@ -117,16 +127,17 @@ class KernelCampaign:
             return
         crew.start(cell.contender.name for cell in live)
         self._settle()
-        seed, what = launch % SEEDS[self._plan.quick], f"launch {launch + 1} of {self._plan.launches}"
+        seeds = [self._secret[(launch + i) % SECRET] for i in range(SECRET)]
+        what = f"launch {launch + 1} of {self._plan.launches}"
         part = (1 - CHECKING) / self._plan.launches
         begun = CHECKING + launch * part
         self._progress.step(live[0].unit, what, begun)
-        pilots = {cell.contender.name: found for cell in live if (found := self._pilot(cell, crew, seed))}
+        pilots = {cell.contender.name: found for cell in live if (found := self._pilot(cell, crew, seeds[0]))}
         live = [cell for cell in live if cell.live]
         if not live:
             return
         agenda = schedule(pilots, self._plan)
-        for round_ in self._rounds(live, crew, seed, agenda):
+        for round_ in self._rounds(live, crew, seeds, agenda):
             self._progress.step(live[0].unit, what, begun + part * (round_ + 1) / agenda.rounds)
         for cell in live:
             if cell.outcome is None:
@@ -137,11 +148,14 @@ class KernelCampaign:
         if crew.prepare(cell, seed) is None:
             return None
         found = crew.ask(cell, "calibrate", cold=not self._plan.quick)
-        return Calls(**found) if found else None
+        if not found:
+            return None
+        cell.novelty.append(found.pop("novelty_us"))
+        return Calls(**found)
 
-    def _rounds(self, live: Sequence[Cell], crew: Crew, seed: int, agenda: Schedule) -> Iterator[int]:
+    def _rounds(self, live: Sequence[Cell], crew: Crew, seeds: Sequence[int], agenda: Schedule) -> Iterator[int]:
         """Each round asks every live contender once, in an order of its own; after one round that nobody can foresee the outputs of
-        its timed calls are checked."""
+        its timed calls are checked, and further timed calls on changing inputs."""
         watched = _RANDOM.randrange(agenda.rounds)
         for round_ in range(agenda.rounds):
             for cell in _RANDOM.sample(live, len(live)):
@@ -153,14 +167,17 @@ class KernelCampaign:
                     cell.add(round_, turn["samples"])
                     cell.accounts.append((time.perf_counter_ns() - began, turn["claimed_ns"]))
             if round_ == watched:
-                self._check_timed(live, crew, seed)
+                self._check_timed(live, crew, seeds)
             yield round_
 
-    def _check_timed(self, live: Sequence[Cell], crew: Crew, seed: int) -> None:
-        for cell in live:
-            kept = crew.ask(cell, "keep", folder=str(self._workplace.outputs)) if cell.outcome is None else None
+    def _check_timed(self, live: Sequence[Cell], crew: Crew, seeds: Sequence[int]) -> None:
+        folder = str(self._workplace.outputs)
+        for cell in [cell for cell in live if cell.outcome is None]:
+            kept = crew.ask(cell, "keep", folder=folder)
             for outputs in kept["outputs"] if kept else ():
-                self._judging.judge(cell, seed, outputs)
+                self._judging.judge(cell, seeds[0], outputs)
+            if kept and (audited := crew.ask(cell, "audit", seeds=list(seeds), folder=folder)):
+                self._judge(cell, audited)
 
     def _settle(self) -> None:
         """No process may still be starting up while another is timed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ class Described:
     alias: str = ""
     """Name of the input whose memory it shares."""
     file: str = ""
+    digest: str = ""
+    """Of its bytes as they lay in memory: the file is not the only witness."""
 
 
 def named(result: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -47,7 +50,17 @@ def named(result: Any, names: Sequence[str]) -> dict[str, Any]:
 def fingerprint(result: Any, names: Sequence[str]) -> str:
     """Equal for bit-equal outputs of equal layout."""
     values = named(result, names)
-    return " ".join(digest_of(v.detach().contiguous()) if type(v) in PLAIN else repr(type(v)) for v in values.values())
+    return " ".join(digest_of(v.detach().contiguous()) if plain(v) else repr(type(v)) for v in values.values())
+
+
+def plain(value: Any) -> bool:
+    """Whether it is a dense tensor with memory of its own: asking a lazy subclass for its values would do the work it put off."""
+    return type(value) in PLAIN and value.layout is torch.strided and value.device.type != "meta"
+
+
+def sizes(result: Any, names: Sequence[str]) -> list[int]:
+    """Bytes of memory behind each output that has any."""
+    return [value.untyped_storage().nbytes() for value in named(result, names).values() if plain(value)]
 
 
 def dump(result: Any, names: Sequence[str], inputs: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
@@ -57,12 +70,12 @@ def dump(result: Any, names: Sequence[str], inputs: Mapping[str, Any], folder: P
 
 def _dump(value: Any, inputs: Mapping[str, Any], folder: Path) -> Described:
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    if type(value) not in PLAIN or value.layout is not torch.strided:
-        return Described(kind)  # asking a lazy subclass for its values would do the work that it put off
+    if not plain(value):
+        return Described(kind)
     shares = [n for n, v in inputs.items() if isinstance(v, Tensor) and _memory(v) == _memory(value) and value.numel()]
     path = folder / secrets.token_hex(8)
-    plain = value.detach().cpu().contiguous()
-    plain.reshape(-1).view(torch.uint8).numpy().tofile(path)
+    values = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    values.tofile(path)
     return Described(
         type=kind,
         dtype=str(value.dtype).removeprefix("torch."),
@@ -71,6 +84,7 @@ def _dump(value: Any, inputs: Mapping[str, Any], folder: Path) -> Described:
         device=value.device.type,
         alias=shares[0] if shares else "",
         file=str(path),
+        digest=hashlib.sha256(values.data).hexdigest(),
     )
 
 
@@ -79,13 +93,15 @@ def _memory(tensor: Tensor) -> int:
 
 
 def load(described: Described) -> Tensor:
-    """The tensor of a description, on the CPU; its file is removed. Raises ValueError if the file is not of the described size."""
+    """The tensor of a description, on the CPU; its file is removed. Raises ValueError if the file is not what the worker wrote."""
     path = Path(described.file)
     memory = numpy.fromfile(path, dtype=numpy.uint8)
     path.unlink()
     dtype = getattr(torch, described.dtype)
     if memory.size != math.prod(described.shape) * dtype.itemsize:
         raise ValueError(f"{memory.size} bytes for shape {described.shape} of {described.dtype}")
+    if hashlib.sha256(memory.data).hexdigest() != described.digest:
+        raise ValueError("its bytes are not those that were in memory")
     if not memory.size:
         return torch.empty(described.shape, dtype=dtype)
     return torch.from_numpy(memory).view(dtype).reshape(described.shape)

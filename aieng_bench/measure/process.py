@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,10 @@ class Worker:
             os.killpg(self.pid, signal.SIGCONT)
             self._stopped = False
 
+    def strays(self) -> bool:
+        """Whether one of its descendants is in another process group, which :meth:`stop` does not reach (Linux)."""
+        return any(os.getpgid(pid) != self.pid for pid in marked(self.mark))
+
     @property
     def log(self) -> str:
         """The last of what it printed."""
@@ -179,10 +183,15 @@ class Worker:
 
 def kill_marked(mark: str) -> None:
     """Kill every process that inherited this mark (Linux; elsewhere the process group has to do)."""
+    for pid in marked(mark):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def marked(mark: str) -> Iterator[int]:
+    """Processes that inherited this mark."""
     wanted = f"{MARK}={mark}".encode()
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
+        with contextlib.suppress(OSError):
             if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                os.kill(int(entry.name), signal.SIGKILL)
-        except OSError:
-            continue
+                yield int(entry.name)

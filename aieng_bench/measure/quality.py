@@ -22,13 +22,22 @@ MOST_ACCOUNTED = 1.02
 Samples = Mapping[str, Sequence[Sequence[float]]]
 Accounts = Sequence[tuple[int, int]]
 """Of each turn, nanoseconds by the parent's clock and those that the worker claims."""
+Novelty = Sequence[tuple[float, float]]
+"""Of each launch, microseconds a call on values never seen before, and on the same values again."""
+SEEN_BEFORE = 1.5
+"""How much longer calls on new values may take than on values seen just before; both find their inputs just written."""
 
 
 def quality(
-    metrics: Sequence[Metric], samples: Samples, limit: Limit | None, accounts: Accounts, others: Sequence[Samples] = ()
+    metrics: Sequence[Metric],
+    samples: Samples,
+    limit: Limit | None,
+    accounts: Accounts,
+    others: Sequence[Samples] = (),
+    novelty: Novelty = (),
 ) -> tuple[Quality, str]:
     """Verdict and its reason; '' for a clean measurement. ``others``: the samples of the unit's other contenders."""
-    reason = suspicion(metrics, samples, limit, accounts)
+    reason = suspicion(metrics, samples, limit, accounts) or remembered(novelty)
     if reason:
         return Quality.SUSPECT, reason
     for metric in metrics:
@@ -53,6 +62,14 @@ def suspicion(metrics: Sequence[Metric], samples: Samples, limit: Limit | None, 
     if not LEAST_ACCOUNTED <= share <= MOST_ACCOUNTED:
         return f"the worker accounts for {share:.0%} of the time that its parent saw pass"
     return ""
+
+
+def remembered(novelty: Novelty) -> str:
+    """Whether calls on values seen before are so much quicker than on new ones that results must have been kept."""
+    if not novelty:
+        return ""
+    new, seen = (min(column) for column in zip(*novelty))
+    return f"a call on new values takes {new:.4g} µs, on values seen before {seen:.4g} µs" if new > SEEN_BEFORE * seen else ""
 
 
 def undisturbed(samples: Samples, others: Sequence[Samples], metric: str) -> list[float]:

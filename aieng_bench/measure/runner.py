@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +14,7 @@ from aieng_bench.ceilings import Ceilings
 from aieng_bench.define import Benchmark, Case, Contender, KernelBenchmark, Study
 from aieng_bench.measure.cell import Cell
 from aieng_bench.measure.crew import Crew
+from aieng_bench.measure.judging import Judging
 from aieng_bench.measure.kernel import KernelCampaign
 from aieng_bench.measure.plan import Plan, Progress, Unit
 from aieng_bench.measure.resume import still_good
@@ -42,8 +44,8 @@ def run(plan: Plan, store: Store, progress: Progress, *, resume: bool = False) -
     """
     progress.started(len(plan.units))
     finished = store.finished() if resume else {}
-    with Workplace() as workplace:
-        runner = _Runner(plan, store, progress, workplace, finished)
+    with Workplace() as workplace, closing(Judging(workplace, plan)) as judging:
+        runner = _Runner(plan, store, progress, judging, finished)
         for (_, malloc), units in groupby(plan.units, key=lambda u: (u.benchmark.name, malloc_of(u.case))):
             runner.measure(list(units), malloc)
         return runner.records
@@ -66,9 +68,10 @@ def refusal(contender: Contender, case: Case) -> str | None:
 
 class _Runner:
     def __init__(
-        self, plan: Plan, store: Store, progress: Progress, workplace: Workplace, finished: Mapping[tuple[str, str, str], Record]
+        self, plan: Plan, store: Store, progress: Progress, judging: Judging, finished: Mapping[tuple[str, str, str], Record]
     ) -> None:
-        self._plan, self._store, self._progress, self._workplace, self._finished = plan, store, progress, workplace, finished
+        self._plan, self._store, self._progress, self._finished = plan, store, progress, finished
+        self._judging, self._workplace = judging, judging.workplace
         self._known: dict[str, Ceilings | None] = {}
         self.records: list[Record] = []
 
@@ -90,7 +93,7 @@ class _Runner:
         if isinstance(benchmark, KernelBenchmark):
             if any(cell.live for cells in todo for cell in cells):
                 self._ceilings(str(units[0].case["device"]))
-            KernelCampaign(todo, malloc, self._plan, self._workplace, self._progress).run(emit)
+            KernelCampaign(todo, malloc, self._plan, self._judging, self._progress).run(emit)
         elif isinstance(benchmark, Study):
             patient = replace(self._plan, timeout_s=STUDY_TIMEOUT * self._plan.timeout_s)
             crew = Crew(lambda path: self._workplace.study_worker(malloc, path), patient, self._progress.note)

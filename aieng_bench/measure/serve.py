@@ -9,7 +9,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from aieng_bench.define import Unsupported
 from aieng_bench.measure.channel import Channel, Closed
@@ -22,14 +22,24 @@ _NO_HOST_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocat
 _BROKEN_DEVICE = ("CUDA error", "device-side assert", "illegal memory access")
 
 
-def serve(operations: Mapping[str, Operation]) -> None:
-    """Answer requests until the other end closes. The process's arguments: the socket, the parent's process id, torch's threads."""
+class Guarding(Protocol):
+    """Looks after each operation whether the process is still what it was."""
+
+    def around(self, operation: Operation) -> Operation: ...
+
+
+def serve(operations: Mapping[str, Operation], guarding: Callable[[], Guarding] | None = None) -> None:
+    """Answer requests until the other end closes. The process's arguments: the socket, the parent's process id, torch's threads.
+
+    ``guarding`` is called once all that is set up, before the first request.
+    """
     descriptor, parent = map(int, sys.argv[1:3])
     die_with(parent)
     limit_threads()
     os.set_inheritable(descriptor, False)
     channel = Channel(socket.socket(fileno=descriptor))
-    operations = {"hello": dict, **operations}
+    guard = guarding() if guarding else None
+    operations = {"hello": dict, **{name: guard.around(op) if guard else op for name, op in operations.items()}}
     try:
         while True:
             request = channel.receive()

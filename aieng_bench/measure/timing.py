@@ -33,10 +33,11 @@ Arguments = Iterator[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Time of one batch, and two of its outputs: that of a call nobody could foresee, and of the last."""
+    """Time of one batch, and two of its outputs: that of a call nobody could foresee, number ``chosen``, and of the last."""
 
     us_per_call: float
     elapsed_ns: int
+    chosen: int
     kept: Any
     last: Any
 
@@ -60,7 +61,7 @@ class CpuTimer:
         for inputs in after:
             out = function(**inputs)
         elapsed = time.perf_counter_ns() - start
-        return Batch((elapsed - self.overhead_ns) / calls / 1e3, elapsed, kept, out)
+        return Batch((elapsed - self.overhead_ns) / calls / 1e3, elapsed, chosen, kept, out)
 
 
 class CudaTimer:
@@ -92,7 +93,7 @@ class CudaTimer:
                 kept = out
         torch.cuda.synchronize()
         elapsed = time.perf_counter_ns() - began
-        return Batch(statistics.mean(s.elapsed_time(e) for s, e in events) * 1e3, elapsed, kept, out)
+        return Batch(statistics.mean(s.elapsed_time(e) for s, e in events) * 1e3, elapsed, chosen, kept, out)
 
     def _evict(self) -> None:
         if self._lines is not None and self._release is not None:

@@ -1,12 +1,13 @@
 """The process that runs one contender of a kernel benchmark: ``python -m aieng_bench.measure.worker SOCKET PARENT THREADS``.
 
 A case begins with ``prepare`` and ends with ``finish``. In the checking process ``memory`` and ``check`` come in between, in a
-timing process ``calibrate`` and then a ``turn`` in each round.
+timing process ``calibrate`` and then a ``turn`` in each round, one of which ``keep`` and ``audit`` follow.
 """
 
 from __future__ import annotations
 
 import gc
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from aieng_bench.define import LATENCY, LATENCY_COLD, Case, KernelBenchmark
 from aieng_bench.measure import inputs as given
 from aieng_bench.measure import memory as used
 from aieng_bench.measure import outputs, timing
+from aieng_bench.measure.audit import audit, novelty
+from aieng_bench.measure.integrity import Guard
 from aieng_bench.measure.serve import serve
 from aieng_bench.record.schema import Value
 from aieng_bench.registry import load
@@ -63,7 +66,7 @@ class Session:
                 changed |= set(self._changed())
             deterministic &= len(prints) == 1
         reused = any(outputs.fingerprint(out, self._names) != print_ for _, print_, out, _ in held)
-        dumped = [{"seed": s, "outputs": outputs.dump(out, self._names, i, Path(folder))} for s, _, out, i in held]
+        dumped = [self._dumped(seed, out, inputs, folder) for seed, _, out, inputs in held]
         return {"outputs": dumped, "deterministic": deterministic, "changed": sorted(changed), "reused": reused}
 
     def calibrate(self, cold: bool) -> dict[str, Any]:
@@ -78,7 +81,8 @@ class Session:
         elif cold and (rotated := timing.cold(self.inputs, timing.free_memory_bytes())) is not None:
             self.cold = self.timer, rotated
         pilot = timing.pilot(self.timer, self.function, self.inputs)
-        return {"call_s": pilot.call_s, "calls": pilot.calls, "cold": self.cold is not None}
+        novelty_us = novelty(self.timer, self.function, self.inputs, self._never_seen, pilot.calls)
+        return {"call_s": pilot.call_s, "calls": pilot.calls, "cold": self.cold is not None, "novelty_us": novelty_us}
 
     def turn(self, calls: int, batches: int, most_s: float) -> dict[str, Any]:
         """This contender's part of a round: a sample of each latency. Outputs of one batch stay for :meth:`keep`."""
@@ -97,6 +101,13 @@ class Session:
         """Dump the outputs that the last turn's timed calls left."""
         return {"outputs": [outputs.dump(out, self._names, self.inputs, Path(folder)) for out in self.kept]}
 
+    def audit(self, seeds: list[int], folder: str) -> dict[str, Any]:
+        """Timed calls while the inputs change where they lie, answered as :meth:`check` does. ``seeds[0]`` is the present one."""
+        contents = [given.make_inputs(self.benchmark, self.case, seed) for seed in seeds]
+        found = audit(self.timer, self.function, self.inputs, contents, self._names)
+        dumped = [self._dumped(seeds[one.content], one.out, self.inputs, folder) for one in found.held]
+        return {"outputs": dumped, "changed": found.changed, "reused": found.reused}
+
     def finish(self) -> dict[str, Any]:
         """Let go of the case; says which inputs were changed since ``prepare``."""
         changed = self._changed()
@@ -114,8 +125,15 @@ class Session:
         self.before = given.digest(self.inputs)
 
     def _changed(self) -> list[str]:
-        after = given.digest(self.inputs)
-        return [name for name, was in self.before.items() if after[name] != was]
+        return given.differing(self.inputs, self.before)
+
+    def _never_seen(self) -> dict[str, Any]:
+        """Inputs of a seed that nobody can foresee."""
+        assert isinstance(self.benchmark, KernelBenchmark)
+        return given.make_inputs(self.benchmark, self.case, secrets.randbits(48))
+
+    def _dumped(self, seed: int, out: Any, inputs: Mapping[str, Any], folder: str) -> dict[str, Any]:
+        return {"seed": seed, "outputs": outputs.dump(out, self._names, inputs, Path(folder))}
 
     def _call(self) -> Any:
         out = self.function(**self.inputs)
@@ -129,16 +147,13 @@ class Session:
         return time.perf_counter() - began
 
     def _sizes(self, held: list[tuple[int, str, Any, Mapping[str, Any]]]) -> tuple[int, ...]:
-        if not held:
-            return ()
-        values = outputs.named(held[-1][2], self._names).values()
-        return tuple(v.untyped_storage().nbytes() for v in values if type(v) in outputs.PLAIN)
+        return tuple(outputs.sizes(held[-1][2], self._names)) if held else ()
 
 
 def main() -> None:
     session = Session()
-    names = ("prepare", "memory", "check", "calibrate", "turn", "keep", "finish")
-    serve({name: getattr(session, name) for name in names})
+    names = ("prepare", "memory", "check", "calibrate", "turn", "keep", "audit", "finish")
+    serve({name: getattr(session, name) for name in names}, Guard)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from aieng_bench import redteam
 from aieng_bench.record.schema import Environment, Record, content_hash
 from aieng_bench.report import format as fmt
 from aieng_bench.report import plots, study
@@ -27,7 +28,7 @@ INDEX_COLUMNS = (
 
 def run_page(records: Sequence[Record], site: str) -> RunPage:
     """The page of one run; ``site`` is the name of the whole."""
-    cases = groups(records)
+    cases = groups([record for record in records if not redteam.is_redteam(record)])
     by_benchmark: dict[tuple[str, str, str], list[Group]] = defaultdict(list)
     for case in cases:
         by_benchmark[case.definition.benchmark, case.definition.hash, str(case.case.get("device"))].append(case)
@@ -48,8 +49,24 @@ def run_page(records: Sequence[Record], site: str) -> RunPage:
         summary=summary,
         sections=sections,
         roofline=roofline(cases, roles),
+        matrix=_matrix(records),
         provenance=f"Rebuilt from {_count(len(records), 'record')} alone; together they hash to {digest}.",
         index_row=_index_row(records, name, summary),
+    )
+
+
+def _matrix(records: Sequence[Record]) -> tuple[tuple[Cell, ...], ...]:
+    """The catch matrix of a run of the red team, whose records no leaderboard shows; a line per cheat."""
+    tones = {"caught": "good", "passed": "good", "waived": "warn", "not run": "", "MISSED": "bad", "REFUSED": "bad"}
+    return tuple(
+        (
+            Cell(row.name, f"on {row.device}", sort=row.name, number=False),
+            Cell(row.what, number=False),
+            Cell(row.verdict, sort=row.verdict, tone=tones[row.verdict], number=False),
+            Cell(row.how or fmt.NOTHING, number=False),
+            Cell(row.twin_verdict, f"{row.twin} {row.twin_reason}", row.twin_verdict, tones[row.twin_verdict], number=False),
+        )
+        for row in redteam.matrix(records)
     )
 
 
@@ -59,6 +76,8 @@ def _count(n: int, noun: str) -> str:
 
 def _scope(records: Sequence[Record], cases: Sequence[Group], benchmarks: int) -> str:
     """What was measured, and what became of it."""
+    if rows := redteam.matrix(records):
+        return f"The red team's {redteam.summary(rows)}."
     states = Counter("read" if fmt.was_read(record) else fmt.status(record).split(":")[0] for record in records)
     ranked = states.pop("ranked", 0)
     rest = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
@@ -153,6 +172,8 @@ def _index_row(records: Sequence[Record], name: str, summary: Sequence[Headline]
     """One cell per column of INDEX_COLUMNS."""
     run, machine, date = fmt.clean(records[0].run), records[0].environment, fmt.clean(_date(records))
     ranked = sum(record.ranked for record in records)
+    rows = redteam.matrix(records)
+    best = f"red team: {redteam.summary(rows)}" if rows else "; ".join(f"{line.title} {line.fastest.text}" for line in summary)
     parts, revision = dict(_machine(machine)), fmt.clean((machine.commit or fmt.NOTHING)[:12])
     return (
         Cell(run, sort=run, href=name, number=False),
@@ -165,5 +186,5 @@ def _index_row(records: Sequence[Record], name: str, summary: Sequence[Headline]
         ),
         Cell(revision, "uncommitted changes" if machine.dirty else "", revision, number=False),
         Cell(f"{ranked} of {len(records)}", sort=ranked),
-        Cell("; ".join(f"{line.title} {line.fastest.text}" for line in summary), number=False),
+        Cell(best, number=False),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from aieng_bench.report.build import INDEX_COLUMNS
 from aieng_bench.report.format import clean
-from aieng_bench.report.view import GUIDE, Board, BoardRow, Cell, Claim, RunPage
+from aieng_bench.report.view import GUIDE, MATRIX_COLUMNS, Board, BoardRow, Cell, Claim, RunPage
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]#~|!$])")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -59,6 +59,11 @@ def _claim(claim: Claim) -> str:
     return f"**{text(f'{claim.text} {claim.word}'.strip())}** {text(claim.detail)}"
 
 
+def _matrix(lines: Sequence[Sequence[Cell]]) -> str:
+    """The red team's catch matrix."""
+    return table([c.title for c in MATRIX_COLUMNS], [[_cell(c) for c in line] for line in lines], [False] * len(MATRIX_COLUMNS))
+
+
 def run_markdown(page: RunPage) -> str:
     """The page of one run."""
     summary = table(
@@ -79,6 +84,7 @@ def run_markdown(page: RunPage) -> str:
         f"# {text(page.site)}: {text(page.title)}",
         text(page.scope),
         text(page.byline),
+        *(["## Red team", _matrix(page.matrix)] if page.matrix else []),
         *(["## In short", summary] if page.summary else []),
         "## Machine",
         facts,

@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from aieng_bench.report.build import INDEX_COLUMNS
 from aieng_bench.report.format import clean
-from aieng_bench.report.view import GUIDE, RunPage
+from aieng_bench.report.view import GUIDE, MATRIX_COLUMNS, RunPage
 
 
 @cache
@@ -24,7 +24,8 @@ def _templates() -> Environment:
 def run_html(page: RunPage, *, several: bool) -> str:
     """The page of one run; ``several``: it stands beside others and links to their index."""
     plots = page.roofline is not None or any(section.plots for section in page.sections)
-    return _templates().get_template("run.html.j2").render(page=page, guide=GUIDE, plots=plots, index=several)
+    names = {"guide": GUIDE, "matrix_columns": MATRIX_COLUMNS}
+    return _templates().get_template("run.html.j2").render(page=page, **names, plots=plots, index=several)
 
 
 def index_html(pages: Sequence[RunPage], title: str, scope: str) -> str:

@@ -104,6 +104,11 @@ class Section:
     plots: tuple[Plot, ...] = ()
 
 
+MATRIX_COLUMNS = tuple(
+    Column(title, number=False) for title in ("Cheat", "What it does", "Verdict", "How, or why not", "Honest twin")
+)
+
+
 @dataclass(frozen=True)
 class RunPage:
     slug: str
@@ -115,6 +120,8 @@ class RunPage:
     summary: tuple[Headline, ...]
     sections: tuple[Section, ...]
     roofline: Plot | None
+    matrix: tuple[tuple[Cell, ...], ...]
+    """The red team's catch matrix, empty for any other run: one cell per column of MATRIX_COLUMNS."""
     provenance: str
     index_row: tuple[Cell, ...]
 

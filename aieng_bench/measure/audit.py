@@ -1,0 +1,108 @@
+"""Whether a contender's speed is its own work: timed calls whose inputs change under it, and calls on values never seen before.
+
+The rounds that are ranked call with the same inputs again and again, as a hot figure must. What answers such calls from an earlier
+one (by the input's address, by its values, by skipping some) is right in each of them, so it is found here.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+from aieng_bench.measure import inputs as given
+from aieng_bench.measure import outputs
+from aieng_bench.measure.quality import SEEN_BEFORE
+from aieng_bench.measure.timing import Function, Timer
+
+BATCHES = 16
+SHORTEST, LONGEST = 2, 4
+"""Calls a batch, of which two keep their outputs: one drawn at random and the last. What skips every tenth call escapes all batches
+once in a hundred times."""
+SPEND_S, HOLD_BYTES = 0.3, 2**28
+"""Beyond either no batch is begun, once an output of every content is held: slow calls get a few batches."""
+DUMPED = 8
+"""Outputs that differ, beyond which no more are judged: a contender that is not deterministic would fill the disk."""
+TRIES = 6
+SETS = 8
+
+_RANDOM = random.SystemRandom()
+
+
+@dataclass(frozen=True)
+class Held:
+    """An output of the call on contents number ``content``, and its fingerprint when it was returned."""
+
+    content: int
+    print: str
+    out: Any
+
+
+@dataclass(frozen=True)
+class Audit:
+    """``held``: one output per content and fingerprint; ``reused``: one changed later; ``changed``: inputs that a call wrote to."""
+
+    held: Sequence[Held]
+    reused: bool
+    changed: Sequence[str]
+
+
+def audit(
+    timer: Timer, function: Function, inputs: dict[str, Any], contents: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> Audit:
+    """Batches in which the inputs, where they lie, take other values at each call, never the same twice running.
+
+    Every output kept is fingerprinted at once, as work put off may be done a moment later. ``inputs`` end as ``contents[0]``.
+    """
+    digests = [given.digest(content) for content in contents]
+    held: list[Held] = []
+    changed: set[str] = set()
+    shown: list[int] = []
+    begun, bytes_held = time.monotonic(), 0
+    for _ in range(BATCHES):
+        enough = time.monotonic() - begun > SPEND_S or bytes_held > HOLD_BYTES
+        if enough and len({one.content for one in held}) == len(contents):
+            break
+        first, calls = len(shown), SHORTEST if enough else _RANDOM.randint(SHORTEST, LONGEST)
+        batch = timer.batch(function, _changing(inputs, contents, shown), calls)
+        for call, out in {batch.chosen: batch.kept, calls - 1: batch.last}.items():
+            held.append(Held(shown[first + call], outputs.fingerprint(out, names), out))
+            bytes_held += sum(outputs.sizes(out, names))
+        changed |= set(given.differing(inputs, digests[shown[-1]]))
+    reused = any(outputs.fingerprint(one.out, names) != one.print for one in held)
+    given.refill(inputs, contents[0])
+    return Audit(list({(one.content, one.print): one for one in held}.values())[:DUMPED], reused, sorted(changed))
+
+
+def _changing(inputs: dict[str, Any], contents: Sequence[Mapping[str, Any]], shown: list[int]) -> Iterator[Mapping[str, Any]]:
+    while True:
+        shown.append(_RANDOM.choice([i for i in range(len(contents)) if not shown or i != shown[-1]]))
+        given.refill(inputs, contents[shown[-1]])
+        yield inputs
+
+
+def novelty(
+    timer: Timer, function: Function, inputs: Mapping[str, Any], fresh: Callable[[], Mapping[str, Any]], calls: int
+) -> tuple[float, float]:
+    """Microseconds a call on values never seen before, and on the same values right after: the best of each over a few tries.
+
+    Noise only ever makes a time longer, so a further try is made only while the first looks too long.
+    """
+    sets = given.copies(inputs, min(calls, SETS))
+
+    def timed(contents: Sequence[Mapping[str, Any]]) -> float:
+        for one, content in zip(sets, contents, strict=True):  # written both times, so that both find equal caches
+            given.refill(one, content)
+        timer.batch(function, repeat(inputs), len(sets))  # threads wake
+        return timer.batch(function, iter(sets), len(sets)).us_per_call
+
+    first = again = float("inf")
+    for done in range(TRIES):
+        contents = [fresh() for _ in sets]
+        first, again = min(first, timed(contents)), min(again, timed(contents))
+        if done and first <= SEEN_BEFORE * again:
+            break
+    return first, again
