@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from aieng_bench.cli import comparing, doctoring, listing, publishing, running
+from aieng_bench.cli import comparing, doctoring, listing, publishing, running, tracking
 from aieng_bench.cli.errors import Commands
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command()(listing.ls)
 app.command()(running.run)
 app.command()(publishing.show)
 app.command()(comparing.compare)
+app.command()(tracking.history)
 app.command()(doctoring.calibrate)
 app.command()(publishing.report)
 app.command()(publishing.publish)
