@@ -189,7 +189,7 @@ def test_same_needs_the_whole_interval_inside_the_band():
     generator = np.random.default_rng(10)
     seen = set()
     for _ in range(20):
-        for change in compare(side(generator, layout=0.012), side(generator, layout=0.012, run="head")).changes:
+        for change in compare(side(generator, layout=0.009), side(generator, layout=0.009, run="head")).changes:
             inside = change.effect.low > 1 / 1.02 and change.effect.high < 1.02
             assert (change.verdict is Verdict.SAME) == inside
             seen.add(change.verdict)
