@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from aieng_bench.cli import comparing, doctoring, interleaving, listing, publishing, reading_code, redteam, running
+from aieng_bench.cli import comparing, doctoring, interleaving, listing, publishing, reading_code, redteam, running, tracking
 from aieng_bench.cli.errors import Commands
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command()(publishing.show)
 app.command()(comparing.compare)
 app.command()(interleaving.ci)
 app.command()(interleaving.comment)
+app.command()(tracking.history)
 app.command()(doctoring.calibrate)
 app.command()(publishing.report)
 app.command()(publishing.publish)

@@ -28,6 +28,8 @@ def compare(
     cross_hardware: Annotated[bool, typer.Option("--cross-hardware", help="Compare even if the machines differ.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison for machines.")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Also write it as Markdown to this file.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Also write it as JUnit XML to this file.")] = None,
+    github: Annotated[bool, typer.Option("--github", help="Also print GitHub annotations of what got worse.")] = False,
 ) -> None:
     """Say per cell whether HEAD is FASTER, SLOWER, the SAME or UNDECIDED.
 
@@ -43,13 +45,31 @@ def compare(
         fail(f"{error}; to compare all the same: --cross-hardware", INFRASTRUCTURE)
     except Broken as error:
         fail(str(error), INFRASTRUCTURE)
+    deliver(found, as_json=as_json, markdown=markdown, junit=junit, github=github)
+    raise typer.Exit(found.exit_code)
+
+
+def deliver(
+    found: Comparison, *, as_json: bool = False, markdown: Path | None = None, junit: Path | None = None, github: bool = False
+) -> None:
+    """Write a comparison wherever it was asked for; the table, or JSON, goes to stdout."""
+    from aieng_bench.cli import for_ci
+
+    if as_json and github:
+        fail("--json and --github would both write to stdout; take one of them", INFRASTRUCTURE)
     if markdown is not None:
         markdown.write_text(as_markdown(found), encoding="utf-8")
+    if junit is not None:
+        junit.write_text(for_ci.as_junit(found), encoding="utf-8")
     if as_json:
         print_json(found.to_json())
-    else:
-        show(found, console())
-    raise typer.Exit(found.exit_code)
+        return
+    stop, resume = for_ci.silence()
+    if github:
+        typer.echo(stop)
+    show(found, console())
+    if github:
+        typer.echo("\n".join([resume, *for_ci.as_annotations(found)]))
 
 
 def read(name: str) -> Loaded:

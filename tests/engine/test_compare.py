@@ -169,3 +169,28 @@ def test_the_command_refuses_other_hardware_with_exit_four(tmp_path):
     assert done.exit_code == 4
     assert "--cross-hardware" in done.stderr
     assert runner.invoke(app, ["compare", base, head, "--cross-hardware"]).exit_code == 3
+
+
+def test_the_corrected_level_can_be_reached_with_five_launches_and_hundreds_of_cells():
+    """A permutation test could not: of 5 and 5 launches its smallest p is 2 / 252."""
+    generator = np.random.default_rng(9)
+    made = {"base": [], "head": []}
+    for run, ours in (("base", 100.0), ("head", 112.0)):
+        for case in range(200):
+            for name, kind, centre in (("torch", "baseline", 200.0), ("ours", "ours", 100.0 if case else ours)):
+                samples = centre * np.exp(generator.normal(0, 0.002, (5, 4)))
+                made[run].append(record(name, kind, samples.tolist(), run=run, case={"S": case, "device": "cpu"}))
+    found = compare(made["base"], made["head"])
+    assert [change.case for change in found.changes if change.verdict is Verdict.SLOWER] == ["S=0,device=cpu"]
+    assert sum(change.verdict is Verdict.SAME for change in found.changes) >= 190
+
+
+def test_same_needs_the_whole_interval_inside_the_band():
+    generator = np.random.default_rng(10)
+    seen = set()
+    for _ in range(20):
+        for change in compare(side(generator, layout=0.009), side(generator, layout=0.009, run="head")).changes:
+            inside = change.effect.low > 1 / 1.02 and change.effect.high < 1.02
+            assert (change.verdict is Verdict.SAME) == inside
+            seen.add(change.verdict)
+    assert len(seen) > 1
