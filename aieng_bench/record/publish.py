@@ -54,6 +54,8 @@ def verify(path: Path) -> list[Broken]:
 
 
 def _verify(file: Path) -> list[Broken]:
+    if file.is_symlink():
+        return [Broken("is a link; what is published is a file of its own", str(file))]
     loaded = load(file)
     if not loaded.records and not loaded.broken:
         return [Broken("holds no records", str(file))]

@@ -12,10 +12,11 @@ import re
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
-from aieng_bench.record.reading import Broken, Loaded, first_error, line, load, strict_json
+from aieng_bench.record.reading import Broken, Loaded, Newer, first_error, line, load, refuse_newer, strict_json, text_of
 from aieng_bench.record.schema import Environment, Part, Record, Value, canonical
 
 __all__ = ["Broken", "Loaded", "Manifest", "RunStore", "load", "write_whole"]
@@ -26,7 +27,7 @@ RUNS = Path("runs")
 class Manifest(Part):
     """What a run was asked to do, and where."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     run: str
     created: str
     """UTC, ISO 8601, seconds."""
@@ -68,11 +69,12 @@ class RunStore:
         if not file.is_file():
             raise FileNotFoundError(f"{folder} holds no run (no run.json)")
         try:
-            text = file.read_bytes().decode()
-            strict_json(text)
+            text = text_of(file)
+            if isinstance(content := strict_json(text), dict):
+                refuse_newer(content, "$")
             manifest = Manifest.model_validate_json(text, strict=True)
         except Broken as error:
-            raise Broken(error.reason, str(file)) from None
+            raise type(error)(error.reason, str(file)) from None
         except UnicodeDecodeError as error:
             raise Broken(str(error), str(file)) from None
         except ValidationError as error:
@@ -89,6 +91,19 @@ class RunStore:
 
     def load(self) -> Loaded:
         return load(self.folder)
+
+    def quarantine(self) -> list[Broken]:
+        """Rename broken record files to ``*.broken``, so that the cells run again do not overwrite them; returns what was wrong.
+
+        Raises Newer, before anything is renamed, if a newer aieng-bench has written to this run.
+        """
+        broken = [problem for problem in self.load().broken if Path(problem.where).parent == self.folder / "records"]
+        for problem in broken:
+            if isinstance(problem, Newer):
+                raise problem
+        for problem in broken:
+            Path(problem.where).replace(f"{problem.where}.broken")
+        return broken
 
     def finished(self) -> dict[tuple[str, str, str], Record]:
         """The whole records so far, by key; a broken file is as if its cell had not been run."""

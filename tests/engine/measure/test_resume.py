@@ -14,10 +14,10 @@ from watching import plan
 from aieng_bench import machine
 from aieng_bench.measure.cell import Cell
 from aieng_bench.measure.plan import Unit
-from aieng_bench.measure.resume import still_good
+from aieng_bench.measure.resume import RETRIED, still_good
 from aieng_bench.measure.sources import own_sources, suite_hash
 from aieng_bench.record import Record
-from aieng_bench.record.schema import ContenderInfo, Environment, Outcome, Quality
+from aieng_bench.record.schema import ContenderInfo, Environment, Quality
 
 HERE = machine.environment(threads=2)
 
@@ -57,7 +57,7 @@ def definition(**changes: Any) -> Callable[[Record], Record]:
         definition(hash="0" * 16),
         definition(source_hash="0" * 16),
         definition(flops=1.0),
-        *(lambda r, o=outcome: r.model_copy(update={"outcome": o}) for outcome in (Outcome.CRASHED, Outcome.TIMEOUT, Outcome.ERROR)),
+        *(lambda r, o=outcome: r.model_copy(update={"outcome": o}) for outcome in RETRIED),
         lambda r: r.model_copy(update={"quality": Quality.NOISY}),
         lambda r: r.model_copy(update={"command": f"{r.command} --quick"}),
     ],
@@ -115,7 +115,13 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_suites_source_is_its_file_and_what_that_imports_of_its_own(suite: Path) -> None:
-    names = ["changing_suite", "changing_suite._shared", "changing_suite.bench", "changing_suite.deeper", "changing_suite.deeper.scale"]
+    names = [
+        "changing_suite",
+        "changing_suite._shared",
+        "changing_suite.bench",
+        "changing_suite.deeper",
+        "changing_suite.deeper.scale",
+    ]
     assert sorted(own_sources("changing_suite.bench")) == names
     assert "changing_suite._shared" not in sys.modules
 
