@@ -36,15 +36,12 @@ def compare(
     Ends with 0 (no regression), 1 (regression), 2 (something failed or is incorrect), 3 (nothing matched) or 4 (could not compare).
     """
     from aieng_bench import compare as engine
-    from aieng_bench.record.reading import Broken
 
     try:
         sides = [read(base), read(head)]
         found = engine.compare(sides[0].records, sides[1].records, cross_hardware=cross_hardware)
     except engine.DifferentHardware as error:
         fail(f"{error}; to compare all the same: --cross-hardware", INFRASTRUCTURE)
-    except Broken as error:
-        fail(str(error), INFRASTRUCTURE)
     deliver(found, as_json=as_json, markdown=markdown, junit=junit, github=github)
     raise typer.Exit(found.exit_code)
 

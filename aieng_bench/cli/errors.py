@@ -31,6 +31,12 @@ class Commands(TyperGroup):
                 raise
             what = f"{error.strerror}: {error.filename}" if error.strerror and error.filename else str(error)
             fail(what, INFRASTRUCTURE)
+        except ValueError as error:
+            from aieng_bench.record.reading import Broken
+
+            if not isinstance(error, (Broken, UnicodeEncodeError)):
+                raise
+            fail(str(error), INFRASTRUCTURE)
 
 
 def find(*patterns: str) -> list[Benchmark]:

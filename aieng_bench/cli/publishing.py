@@ -9,7 +9,7 @@ import typer
 
 from aieng_bench.cli.comparing import read
 from aieng_bench.cli.console import console
-from aieng_bench.cli.errors import FAILED, INFRASTRUCTURE, NOTHING, fail
+from aieng_bench.cli.errors import FAILED, NOTHING, fail
 
 Source = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's folder or name, 'latest', a published file, or a folder of them.")
@@ -56,12 +56,10 @@ def publish(
     """Pack a run into one file under results/, each record with its hash; also takes pytest-benchmark JSON."""
     from aieng_bench.record import publish as publishing
     from aieng_bench.record import sources
-    from aieng_bench.record.reading import Broken
 
+    loaded = sources.read(run)
     try:
-        path = publishing.publish(sources.read(run), results)
-    except Broken as error:
-        fail(str(error), INFRASTRUCTURE)
+        path = publishing.publish(loaded, results)
     except ValueError as error:
         fail(str(error), FAILED)
     console().print(f"published {path}; check it with: aieng-bench verify {path}", soft_wrap=True)

@@ -65,11 +65,15 @@ def open_store(out: Path | None, resume: bool, words: Sequence[str]) -> RunStore
     from aieng_bench import machine
     from aieng_bench.record.sources import resolve
     from aieng_bench.record.store import RunStore
+    from aieng_bench.report.format import clean
 
     if resume:
         folder = out if out is not None else resolve("latest")
         if (folder / "run.json").exists():
-            return RunStore.open(folder)
+            store = RunStore.open(folder)
+            for broken in store.quarantine():
+                typer.echo(f"set aside as *.broken, its cell is run again: {clean(str(broken))}", err=True)
+            return store
     command = shlex.join(["aieng-bench", *words])
     environment = machine.environment(threads=machine.core_count())
     return RunStore.create(out, command=command, asked={"arguments": tuple(words[1:])}, environment=environment)

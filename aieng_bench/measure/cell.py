@@ -11,6 +11,7 @@ from aieng_bench import machine
 from aieng_bench.define import REDTEAM, Benchmark, Case, Contender, KernelBenchmark
 from aieng_bench.measure.plan import Unit
 from aieng_bench.measure.quality import quality
+from aieng_bench.measure.sources import suite_hash
 from aieng_bench.record.schema import (
     Check,
     ContenderInfo,
@@ -147,6 +148,7 @@ def definition(benchmark: Benchmark, case: Case) -> Definition:
         baseline=benchmark.baseline,
         metrics=tuple(MetricInfo(name=m.name, unit=m.unit, better=m.better, title=m.title) for m in benchmark.metrics),
         hash=benchmark.definition_hash(),
+        source_hash=suite_hash(benchmark.module),
         flops=work.flops if work else None,
         bytes=work.bytes if work else None,
         compute=work.compute if work else None,

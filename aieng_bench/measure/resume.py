@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aieng_bench.measure.cell import info
+from aieng_bench.measure.cell import command, definition, info
 from aieng_bench.measure.plan import Unit
 from aieng_bench.record.schema import Environment, Outcome, Quality, Record
 
@@ -12,17 +12,21 @@ Key = tuple[str, str, str]
 RETRIED = (Outcome.CRASHED, Outcome.TIMEOUT, Outcome.ERROR)
 
 
-def still_good(unit: Unit, finished: Mapping[Key, Record], environment: Environment) -> Sequence[Record] | None:
-    """The unit's records if all are there, none is worth another try, and code and machine are what they were; else None.
+def still_good(unit: Unit, quick: bool, finished: Mapping[Key, Record], environment: Environment) -> Sequence[Record] | None:
+    """The unit's records if all are there, none is worth another try, and code, machine and effort are what they were; else None.
 
-    A unit is taken whole or not at all: a cell run alone later would not be paired with the others.
+    A unit is taken whole or not at all: a cell run alone later would not be paired with the others. ``quick``: whether the run is
+    a quick one, whose cells do not answer for a full one's, nor the other way round.
     """
+    asked = definition(unit.benchmark, unit.case)
     records = []
     for contender in unit.contenders:
         record = finished.get((unit.benchmark.name, unit.case.id, contender.name))
         if record is None or record.outcome in RETRIED or record.quality is Quality.NOISY:
             return None
-        if record.definition.hash != unit.benchmark.definition_hash() or record.contender != info(contender):
+        if record.definition != asked or record.contender != info(contender):
+            return None
+        if record.command != command(unit.benchmark, contender, unit.case, quick):
             return None
         if place(record.environment) != place(environment):
             return None

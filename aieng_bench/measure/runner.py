@@ -81,7 +81,7 @@ class _Runner:
         environment = self._environment(benchmark, malloc)
         todo = []
         for unit in units:
-            if (old := still_good(unit, self._finished, environment)) is not None:
+            if (old := still_good(unit, self._plan.quick, self._finished, environment)) is not None:
                 self._progress.unit_started(unit)
                 self._done(unit, old)
             else:

@@ -43,7 +43,7 @@ def publish(loaded: Loaded, results: Path = RESULTS) -> Path:
             return path
         raise FileExistsError(f"{path} is published already with other content; a published file is never changed")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
+    write_whole(path, text, new=True)
     return path
 
 
@@ -54,6 +54,8 @@ def verify(path: Path) -> list[Broken]:
 
 
 def _verify(file: Path) -> list[Broken]:
+    if file.is_symlink():
+        return [Broken("is a link; what is published is a file of its own", str(file))]
     loaded = load(file)
     if not loaded.records and not loaded.broken:
         return [Broken("holds no records", str(file))]

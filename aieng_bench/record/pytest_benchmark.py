@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from aieng_bench import machine
 from aieng_bench.define import LATENCY
-from aieng_bench.record.reading import Broken, first_error, strict_json
+from aieng_bench.record.reading import Broken, first_error, strict_json, text_of
 from aieng_bench.record.schema import (
     Check,
     ContenderInfo,
@@ -87,7 +87,7 @@ def convert(files: Sequence[Path]) -> list[Record]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_bytes().decode()
+        return text_of(file)
     except UnicodeDecodeError as error:
         raise Broken(str(error), str(file)) from None
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ from pydantic import ValidationError
 
 from aieng_bench.record.schema import SCHEMA_VERSION, Part, Record, canonical, content_hash
 
+LARGEST_FILE = 256 * 2**20
+"""Bytes; a thousand cells that all failed, each with as much log as is kept, take a quarter of it."""
+
 
 class Broken(ValueError):
     """A text that is no whole, valid record; ``reason`` starts with the JSON path where one is known."""
@@ -21,6 +26,10 @@ class Broken(ValueError):
     def __init__(self, reason: str, where: str = "") -> None:
         self.reason, self.where = reason, where
         super().__init__(f"{where}: {reason}" if where else reason)
+
+
+class Newer(Broken):
+    """What a newer version of aieng-bench wrote: nothing is wrong with it, and it is neither read nor touched."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,7 @@ def parse(text: str) -> Record:
     parsed = strict_json(text)
     if not isinstance(parsed, dict) or not isinstance(parsed.get("record"), dict):
         raise Broken("$: not an object with 'record' and 'sha256'")
-    version = parsed["record"].get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise Broken(f"$.record.schema_version: {version} is newer than this aieng-bench reads ({SCHEMA_VERSION}); update it")
+    refuse_newer(parsed["record"], "$.record")
     try:
         read = _Line.model_validate_json(text, strict=True)
     except ValidationError as error:
@@ -63,6 +70,13 @@ def parse(text: str) -> Record:
     if hashlib.sha256(canonical(parsed["record"]).encode()).hexdigest() != read.sha256:
         raise Broken("$.sha256: the content does not match its hash: it was changed after it was written")
     return read.record
+
+
+def refuse_newer(content: dict[str, Any], path: str) -> None:
+    """Raise Newer for a ``schema_version`` from the future."""
+    version = content.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise Newer(f"{path}.schema_version: {version} is newer than this aieng-bench reads ({SCHEMA_VERSION}); update it")
 
 
 def strict_json(text: str) -> Any:
@@ -129,7 +143,7 @@ def load(path: Path) -> Loaded:
             try:
                 records.append(parse(text))
             except Broken as error:
-                broken.append(Broken(error.reason, where))
+                broken.append(type(error)(error.reason, where))
     return Loaded(sorted(records, key=order), broken)
 
 
@@ -147,9 +161,19 @@ def _files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def text_of(file: Path) -> str:
+    """The text of a file from outside. Raises OSError, also for a pipe or device (never opened) and beyond LARGEST_FILE."""
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(file))
+    if status.st_size > LARGEST_FILE:
+        raise OSError(errno.EFBIG, f"{status.st_size} bytes; the most that is read is {LARGEST_FILE}", str(file))
+    return file.read_bytes().decode()
+
+
 def _texts(file: Path, broken: list[Broken]) -> Iterator[tuple[str, str]]:
     try:
-        content = file.read_bytes().decode()
+        content = text_of(file)
     except (OSError, UnicodeDecodeError) as error:
         broken.append(Broken(f"cannot be read: {error}", str(file)))
         return

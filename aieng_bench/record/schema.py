@@ -71,6 +71,8 @@ class Definition(Part):
     baseline: str
     metrics: tuple[MetricInfo, ...]
     hash: str
+    source_hash: str = ""
+    """Of the suite's own files (measure/sources.py); ``--resume`` heeds it, ``compare`` does not."""
     flops: Finite | None = None
     bytes: Finite | None = None
     compute: str | None = None

@@ -12,10 +12,11 @@ import re
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
-from aieng_bench.record.reading import Broken, Loaded, first_error, line, load, strict_json
+from aieng_bench.record.reading import Broken, Loaded, Newer, first_error, line, load, refuse_newer, strict_json, text_of
 from aieng_bench.record.schema import Environment, Part, Record, Value, canonical
 
 __all__ = ["Broken", "Loaded", "Manifest", "RunStore", "load", "write_whole"]
@@ -26,7 +27,7 @@ RUNS = Path("runs")
 class Manifest(Part):
     """What a run was asked to do, and where."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     run: str
     created: str
     """UTC, ISO 8601, seconds."""
@@ -54,11 +55,12 @@ class RunStore:
         now = datetime.now(UTC)
         run = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         folder = folder if folder is not None else RUNS / run
-        if (folder / "run.json").exists():
-            raise FileExistsError(f"{folder} holds a run already; continue it with --resume or choose another folder")
         manifest = Manifest(run=run, created=timestamp(now), command=command, asked=asked, environment=environment)
         (folder / "records").mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "run.json", canonical(manifest.model_dump(mode="json")) + "\n")
+        try:
+            write_whole(folder / "run.json", canonical(manifest.model_dump(mode="json")) + "\n", new=True)
+        except FileExistsError:
+            raise FileExistsError(f"{folder} holds a run already; continue it with --resume or choose another folder") from None
         return cls(folder, manifest)
 
     @classmethod
@@ -68,11 +70,12 @@ class RunStore:
         if not file.is_file():
             raise FileNotFoundError(f"{folder} holds no run (no run.json)")
         try:
-            text = file.read_bytes().decode()
-            strict_json(text)
+            text = text_of(file)
+            if isinstance(content := strict_json(text), dict):
+                refuse_newer(content, "$")
             manifest = Manifest.model_validate_json(text, strict=True)
         except Broken as error:
-            raise Broken(error.reason, str(file)) from None
+            raise type(error)(error.reason, str(file)) from None
         except UnicodeDecodeError as error:
             raise Broken(str(error), str(file)) from None
         except ValidationError as error:
@@ -90,6 +93,19 @@ class RunStore:
     def load(self) -> Loaded:
         return load(self.folder)
 
+    def quarantine(self) -> list[Broken]:
+        """Rename broken record files to ``*.broken``, so that the cells run again do not overwrite them; returns what was wrong.
+
+        Raises Newer, before anything is renamed, if a newer aieng-bench has written to this run.
+        """
+        broken = [problem for problem in self.load().broken if Path(problem.where).parent == self.folder / "records"]
+        for problem in broken:
+            if isinstance(problem, Newer):
+                raise problem
+        for problem in broken:
+            Path(problem.where).replace(f"{problem.where}.broken")
+        return broken
+
     def finished(self) -> dict[tuple[str, str, str], Record]:
         """The whole records so far, by key; a broken file is as if its cell had not been run."""
         return {record.key: record for record in self.load().records}
@@ -104,15 +120,22 @@ def file_name(record: Record) -> str:
     return "_".join([*slugs, digest]) + ".json"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that at any moment is there whole or as it was: temp file, flush, fsync, rename, fsync of the folder."""
+def write_whole(path: Path, text: str, new: bool = False) -> None:
+    """Write a file that at any moment is there whole or as it was: temp file, flush, fsync, rename, fsync of the folder.
+
+    ``new``: raise FileExistsError rather than replace one; of several that write it at once one wins.
+    """
     temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
     try:
         with temporary.open("x", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if new:
+            os.link(temporary, path)
+            temporary.unlink()
+        else:
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aieng_bench.record.schema import Record
+from aieng_bench.record.store import write_whole
 
 
 def write(records: Sequence[Record], out: Path, title: str) -> list[Path]:
@@ -38,5 +39,5 @@ def write(records: Sequence[Record], out: Path, title: str) -> list[Path]:
         texts |= {"index.html": index_html(pages, title, scope), "index.md": index_markdown(pages, title, scope)}
     out.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (out / name).write_bytes(text.encode())
+        write_whole(out / name, text)
     return [out / name for name in texts]
