@@ -66,9 +66,9 @@ def suspicion(metrics: Sequence[Metric], samples: Samples, limit: Limit | None, 
 
 def remembered(novelty: Novelty) -> str:
     """Whether calls on values seen before are so much quicker than on new ones that results must have been kept."""
-    if not novelty:
+    if not novelty or min(min(launch) for launch in novelty) <= 0:
         return ""
-    new, seen = (min(column) for column in zip(*novelty))
+    new, seen = min(novelty, key=lambda launch: launch[0] / launch[1])
     return f"a call on new values takes {new:.4g} µs, on values seen before {seen:.4g} µs" if new > SEEN_BEFORE * seen else ""
 
 
