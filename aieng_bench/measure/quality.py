@@ -65,7 +65,7 @@ def suspicion(metrics: Sequence[Metric], samples: Samples, limit: Limit | None, 
 
 
 def remembered(novelty: Novelty) -> str:
-    """Whether in every launch calls on values seen before were so much quicker than on new ones that results must have been kept."""
+    """Whether results must have been kept: in every launch calls on values seen before were much quicker than on new ones."""
     if not novelty or any(new <= SEEN_BEFORE * seen for new, seen in novelty):
         return ""
     new, seen = novelty[0]
