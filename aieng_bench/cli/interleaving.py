@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aieng_bench.cli.comparing import as_markdown
-from aieng_bench.cli.comparing import show as show_comparison
-from aieng_bench.cli.console import console, print_json
+from aieng_bench.cli.comparing import as_markdown, deliver
+from aieng_bench.cli.console import console
 from aieng_bench.cli.errors import FAILED, INFRASTRUCTURE, NOTHING, fail, find
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ def ci(
     out: Annotated[Path | None, typer.Option(help="Folder for the two runs, by default runs/<time>-<id>.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison for machines; progress goes to stderr.")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Also write it as Markdown to this file.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Also write it as JUnit XML to this file.")] = None,
+    github: Annotated[bool, typer.Option("--github", help="Also print GitHub annotations of regressions and failures.")] = False,
 ) -> None:
     """Build two commits in worktrees, measure them interleaved on this machine, and say what became slower.
 
@@ -53,12 +54,7 @@ def ci(
             found = judged(both, measuring(sides, out or folder(), shlex.join(words)))
     except NotBuilt as error:
         fail(str(error), FAILED if error.side == "head" else INFRASTRUCTURE)
-    if markdown is not None:
-        markdown.write_text(as_markdown(found), encoding="utf-8")
-    if as_json:
-        print_json(found.to_json())
-    else:
-        show_comparison(found, console())
+    deliver(found, as_json=as_json, markdown=markdown, junit=junit, github=github)
     raise typer.Exit(found.exit_code)
 
 

@@ -7,6 +7,7 @@ one (by the input's address, by its values, by skipping some) is right in each o
 from __future__ import annotations
 
 import random
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ SPEND_S, HOLD_BYTES = 0.3, 2**28
 """Beyond either no batch is begun, once an output of every content is held: slow calls get a few batches."""
 DUMPED = 8
 """Outputs that differ, beyond which no more are judged: a contender that is not deterministic would fill the disk."""
-TRIES = 6
+TRIES = 10
 SETS = 8
 
 _RANDOM = random.SystemRandom()
@@ -87,9 +88,10 @@ def _changing(inputs: dict[str, Any], contents: Sequence[Mapping[str, Any]], sho
 def novelty(
     timer: Timer, function: Function, inputs: Mapping[str, Any], fresh: Callable[[], Mapping[str, Any]], calls: int
 ) -> tuple[float, float]:
-    """Microseconds a call on values never seen before, and on the same values right after: the best of each over a few tries.
+    """Microseconds a call on values never seen before, the least of a few tries, and on the same values right after, the median.
 
-    Noise only ever makes a time longer, so a further try is made only while the first looks too long.
+    Noise only makes a time longer. So calls that compute both times would need every first pass disturbed, and half of the second
+    ones not; a further try is made while it looks like that.
     """
     sets = given.copies(inputs, min(calls, SETS))
 
@@ -99,10 +101,11 @@ def novelty(
         timer.batch(function, repeat(inputs), len(sets))  # threads wake
         return timer.batch(function, iter(sets), len(sets)).us_per_call
 
-    first = again = float("inf")
-    for done in range(TRIES):
+    first, again = [], []
+    for _ in range(TRIES):
         contents = [fresh() for _ in sets]
-        first, again = min(first, timed(contents)), min(again, timed(contents))
-        if done and first <= SEEN_BEFORE * again:
+        first.append(timed(contents))
+        again.append(timed(contents))
+        if len(first) > 1 and min(first) <= SEEN_BEFORE * statistics.median_low(again):
             break
-    return first, again
+    return min(first), statistics.median_low(again)

@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from aieng_bench.measure import answers
 from aieng_bench.measure.cell import Cell
 from aieng_bench.measure.plan import Plan
 from aieng_bench.measure.process import Failure, Worker
+from aieng_bench.record.schema import Outcome
 
 
 class Crew:
@@ -39,7 +41,12 @@ class Crew:
         """The answer of the cell's worker; None if there was none, and the cell then says why."""
         worker = self._member(cell.contender.name)
         try:
-            return worker.ask(op, self._plan.timeout_s, **fields)
+            answer = worker.ask(op, self._plan.timeout_s, **fields)
+            try:
+                return answers.check(op, answer)
+            except ValueError:
+                worker.close()
+                raise Failure(Outcome.CRASHED, f"the answer to {op!r} has not the form of one") from None
         except Failure as failure:
             cell.fail(failure.outcome, failure.reason, worker.log)
             if not failure.reusable:

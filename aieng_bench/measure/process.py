@@ -113,13 +113,16 @@ class Worker:
         if not answers(reply, token):  # a contender shares the process that answers, and may write what it likes
             self.close()
             raise Failure(Outcome.CRASHED, f"something that is no answer to {op!r} came through the channel")
-        if reply.get("ok") is True:
+        if reply.get("ok") is True and isinstance(reply.get("value"), dict):
             return dict(reply["value"])
+        if reply.get("outcome") not in list(Outcome):
+            self.close()
+            raise Failure(Outcome.CRASHED, f"the answer to {op!r} has not the form of one")
         outcome = Outcome(reply["outcome"])
         reusable = outcome is Outcome.UNSUPPORTED
         if not reusable:
             self.close()
-        raise Failure(outcome, str(reply["reason"]), reusable)
+        raise Failure(outcome, str(reply.get("reason", "")), reusable)
 
     def _death(self, op: str) -> Failure:
         """What the end of a process that we did not kill is called."""

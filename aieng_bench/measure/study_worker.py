@@ -26,7 +26,7 @@ class Session:
         self.study, self.device = study, str(case["device"])
         self.function = study.contenders[contender].setup(Case(case))
         limit_threads()
-        return {}
+        return {"inputs_hash": ""}
 
     def run_seed(self, seed: int) -> dict[str, Any]:
         """One run of the system."""

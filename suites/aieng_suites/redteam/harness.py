@@ -239,6 +239,25 @@ def ends_a_child_process(case: Case) -> Call:
     return once(lambda: subprocess.run([sys.executable, "-c", "exit(0)"]).returncode)
 
 
+malformed = declare("malformed_answer", "Answers with its token and nothing in it, so that the engine stumbles.", SCALE)
+
+
+@cheat(malformed)
+def answers_nothing(case: Case) -> Call:
+    def call(a: Tensor, b: Tensor) -> Tensor:
+        found = serving()
+        if found["request"]["op"] == "turn":
+            found["channel"].send({"token": found["request"]["token"], "ok": True, "value": {"samples": "none"}})
+        return 2 * a + b
+
+    return call
+
+
+@twin(malformed)
+def writes_much_to_its_log(case: Case) -> Call:
+    return once(lambda: print("x" * 10**6))
+
+
 referee = declare(
     "rewritten_referee",
     "Divides the samples in the engine's own code, and blinds the check that would notice.",
