@@ -29,6 +29,7 @@ from aieng_bench.record.schema import Definition, Environment, MetricInfo, Recor
 
 RESAMPLES = 2000
 Floats = npt.NDArray[np.float64]
+Over = Literal["launches", "rounds", "seeds"]
 # Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom. A table, as a bare GPU machine has no scipy.
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 
@@ -40,7 +41,7 @@ class Ratio:
     value: float
     low: float
     high: float
-    over: Literal["launches", "rounds", "seeds"] = "launches"
+    over: Over = "launches"
     n: int = 1
 
     def to_json(self) -> dict[str, float | int | str | None]:
