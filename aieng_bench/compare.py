@@ -4,10 +4,12 @@ Stored runs share no rounds, so absolute times would compare two moments of a ma
 to the same named baseline, measured beside it in interleaved rounds; the effect is the quotient of the two ratios and carries both
 errors. A cell without a baseline (pytest-benchmark's) is compared by absolute time, and the output says so.
 
-FASTER (better, whatever the metric) and SLOWER need the interval wholly beyond the equivalence band and a Welch test on the log
+FASTER (better, whatever the metric) and SLOWER need the interval wholly beyond the equivalence band and Yuen's test on the log
 ratios of launches (seeds, for a study) below alpha after Holm's correction over all cells; SAME needs the interval wholly inside
-the band; all else is UNDECIDED. With one launch a side only rounds can vary, and memory layout moves identical code by several
-per cent: then the band is wider. A metric that is exact needs none of this: equal is SAME, and any difference is FASTER or SLOWER.
+the band; all else is UNDECIDED. Interval and p are of the same trimmed means (:func:`aieng_bench.effect.shift`); what they find and
+how often they are wrong is measured (:mod:`aieng_bench.calibration`). With one launch a side only rounds can vary, and memory
+layout moves identical code by several per cent: then the band is wider. A metric that is exact needs none of this: equal is SAME,
+and any difference is FASTER or SLOWER.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from aieng_bench.effect import centred, holm, log, quotient, welch
+from aieng_bench.effect import centred, holm, log, quotient, shift
 from aieng_bench.record.schema import Correctness, Environment, MetricInfo, Outcome, Quality, Record
-from aieng_bench.summary import Ratio, interval, median, observations, speedup
+from aieng_bench.summary import Floats, Over, Ratio, interval, median, observations, observed, speedup
 
 ALPHA = 0.05
 BAND = 0.02
@@ -228,24 +230,44 @@ def _against_pin(change: Change, cells: tuple[Record, Record], pins: tuple[Recor
     for side, cell, baseline in zip(("base", "head"), cells, pins):
         if baseline is None or not baseline.ranked:
             return replace(change, reason=f"{side} has no valid measurement of the baseline {pin}")
-        value = speedup(cell, baseline, change.metric)
-        if value is None:
+        logs, over = observed(cell, baseline, change.metric)
+        if not len(logs):
             return replace(change, reason=f"in {side}, no rounds shared with the baseline {pin}")
-        sides.append((value, observations(cell, baseline, change.metric)))
-    (old, old_logs), (new, new_logs) = sides
-    return replace(change, effect=quotient(new, old), p=welch(old_logs, new_logs))
+        sides.append((over, logs))
+    found = _shifted(change, *sides)
+    if found is not None:
+        return found
+    old, new = (speedup(cell, baseline, change.metric) for cell, baseline in zip(cells, pins) if baseline)
+    return replace(change, effect=quotient(new, old) if new and old else None, p=_p(sides))
+
+
+def _shifted(change: Change, base: tuple[Over, Floats], head: tuple[Over, Floats]) -> Change | None:
+    """By launches, or seeds, on both sides; None where rounds are all that varied, which are no independent observations."""
+    found = shift(head[1], base[1])
+    if found is None or base[0] != head[0] or base[0] == "rounds":
+        return None
+    return replace(change, effect=found.ratio(base[0], min(len(base[1]), len(head[1]))), p=found.p)
+
+
+def _p(sides: Sequence[tuple[Over, Floats]]) -> float | None:
+    found = shift(sides[1][1], sides[0][1])
+    return None if found is None else found.p
 
 
 def _absolute(change: Change, old: Record, new: Record) -> Change:
-    sign, sides = -1.0 if change.metric.better == "lower" else 1.0, []
+    sign = -1.0 if change.metric.better == "lower" else 1.0
+    sides: list[tuple[Over, Floats]] = []
     for record in (old, new):
         launches = [np.asarray(launch) for launch in record.samples[change.metric.name] if launch]
         values = np.array([np.median(launch) for launch in launches]) if len(launches) > 1 else launches[0]
         if (values <= 0).any():
             return replace(change, reason="a figure is not positive")
-        sides.append((interval(sign * np.log(values), "launches" if len(launches) > 1 else "rounds"), sign * np.log(values)))
-    (old_level, old_logs), (new_level, new_logs) = sides
-    return replace(change, effect=quotient(new_level, old_level), p=welch(old_logs, new_logs))
+        sides.append(("launches" if len(launches) > 1 else "rounds", sign * np.log(values)))
+    found = _shifted(change, *sides)
+    if found is not None:
+        return found
+    base, head = (interval(logs, over) for over, logs in sides)
+    return replace(change, effect=quotient(head, base), p=_p(sides))
 
 
 def _decide(changes: Sequence[Change]) -> list[Change]:

@@ -149,7 +149,7 @@ def percent_of_limit(record: Record, headline: MetricInfo) -> float | None:
 
 def speedup(record: Record, other: Record, metric: MetricInfo) -> Ratio | None:
     """How many times better ``record`` is than ``other``; None if they share no round or a figure is not positive."""
-    logs, over = _observed(record, other, metric)
+    logs, over = observed(record, other, metric)
     return interval(logs, over) if len(logs) else None
 
 
@@ -158,10 +158,11 @@ def observations(record: Record, other: Record, metric: MetricInfo) -> Floats:
 
     None at all if the two share no round, or if a figure is not positive.
     """
-    return _observed(record, other, metric)[0]
+    return observed(record, other, metric)[0]
 
 
-def _observed(record: Record, other: Record, metric: MetricInfo) -> tuple[Floats, Over]:
+def observed(record: Record, other: Record, metric: MetricInfo) -> tuple[Floats, Over]:
+    """:func:`observations`, and what they are of."""
     pairs = paired(record, other, metric)
     if any(min(pair) <= 0 for launch in pairs for pair in launch):
         pairs = []

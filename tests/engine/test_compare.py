@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from typer.testing import CliRunner
 
 from aieng_bench.cli import app
 from aieng_bench.compare import DifferentHardware, Verdict, compare
-from aieng_bench.effect import holm, quotient, welch
+from aieng_bench.effect import holm, quotient, shift
 from aieng_bench.record.reading import line
 from aieng_bench.record.schema import ContenderInfo
-from aieng_bench.summary import Ratio, interval
+from aieng_bench.summary import Ratio, interval, observations
 from tests.engine.made import DEFINITION, ENVIRONMENT, record
 
 runner = CliRunner()
@@ -129,12 +130,44 @@ def test_the_interval_of_a_median_over_rounds_covers():
     assert covered >= stats.binom.ppf(1e-4, 400, 0.95)
 
 
-def test_welch_and_holm_are_the_textbooks():
-    left, right = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 3.0, 5.0])
-    assert welch(left, right) == pytest.approx(stats.ttest_ind(left, right, equal_var=False).pvalue)
-    assert welch(left[:1], right) is None
-    assert welch(np.ones(3), np.ones(3)) == 1
-    assert welch(np.ones(3), np.full(3, 2.0)) == 0
+@pytest.mark.parametrize("sizes", [(2, 2), (4, 3), (5, 5), (5, 12), (16, 16)])
+def test_the_shift_is_yuens(sizes):
+    generator = np.random.default_rng(11)
+    new, old = (generator.standard_t(3, n) + 0.3 * i for i, n in enumerate(sizes))
+    theirs = stats.ttest_ind(new, old, equal_var=False, trim=0.2)
+    interval = theirs.confidence_interval()
+    found = shift(new, old)
+    assert (found.low, found.high, found.p) == pytest.approx((interval.low, interval.high, theirs.pvalue))
+    assert (found.low + found.high) / 2 == pytest.approx(found.value)
+
+
+def test_one_launch_that_is_far_off_hides_nothing():
+    generator = np.random.default_rng(12)
+    old, new = (generator.normal(0, 0.01, 10) for _ in range(2))
+    new += 0.1
+    old[3] += 0.8
+    assert shift(new, old).p < 1e-3
+    assert shift(new, old).low > 0.05
+    assert stats.ttest_ind(new, old, equal_var=False).pvalue > 0.05
+
+
+def test_interval_and_p_are_of_the_same_observations():
+    generator = np.random.default_rng(13)
+    base, head = side(generator, layout=0.03), side(generator, layout=0.03, run="head")
+    for i, change in enumerate(compare(base, head).changes):
+        logs = [observations(cells[2 * i + 1], cells[2 * i], change.metric) for cells in (base, head)]
+        found = shift(logs[1], logs[0])
+        assert (math.log(change.effect.low), math.log(change.effect.high)) == pytest.approx((found.low, found.high))
+        assert (change.effect.over, change.effect.n) == ("launches", 8)
+
+
+def test_degenerate_sides_have_their_p():
+    assert shift(np.ones(1), np.ones(5)) is None
+    assert shift(np.ones(3), np.ones(3)).p == 1
+    assert shift(np.ones(3), np.full(3, 2.0)).p == 0
+
+
+def test_holm_is_the_textbooks():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
 
