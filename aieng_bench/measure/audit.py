@@ -26,7 +26,7 @@ once in a hundred times."""
 SPEND_S, HOLD_BYTES = 0.3, 2**28
 """Beyond either no batch is begun, once an output of every content is held: slow calls get a few batches."""
 DUMPED = 8
-"""Outputs that differ, beyond which no more are judged: a contender that is not deterministic would fill the disk."""
+"""Of outputs that differ so many are judged, drawn at random: a contender that is not deterministic would fill the disk."""
 LATE_NS, LATE_SHARE = 100_000, 0.25
 """Asking an idle device whether it is idle takes some 10 µs. Not measured on a chip yet."""
 TRIES = 10
@@ -81,7 +81,8 @@ def audit(
         changed |= set(given.differing(inputs, digests[shown[-1]]))
     reused = any(outputs.fingerprint(one.out, names) != one.print for one in held)
     given.refill(inputs, contents[0])
-    return Audit(list({(one.content, one.print): one for one in held}.values())[:DUMPED], reused, sorted(changed), late)
+    different = list({(one.content, one.print): one for one in held}.values())
+    return Audit(_RANDOM.sample(different, min(DUMPED, len(different))), reused, sorted(changed), late)
 
 
 def _changing(inputs: dict[str, Any], contents: Sequence[Mapping[str, Any]], shown: list[int]) -> Iterator[Mapping[str, Any]]:
