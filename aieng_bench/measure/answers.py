@@ -37,6 +37,7 @@ class Audited(Part):
     outputs: tuple[Kept, ...]
     changed: tuple[str, ...]
     reused: bool
+    late: bool
 
 
 class Checked(Audited):

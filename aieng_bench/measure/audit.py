@@ -26,7 +26,9 @@ once in a hundred times."""
 SPEND_S, HOLD_BYTES = 0.3, 2**28
 """Beyond either no batch is begun, once an output of every content is held: slow calls get a few batches."""
 DUMPED = 8
-"""Outputs that differ, beyond which no more are judged: a contender that is not deterministic would fill the disk."""
+"""Of outputs that differ so many are judged, drawn at random: a contender that is not deterministic would fill the disk."""
+LATE_NS, LATE_SHARE = 100_000, 0.25
+"""Asking an idle device whether it is idle takes some 10 µs. Not measured on a chip yet."""
 TRIES = 10
 SETS = 8
 
@@ -44,11 +46,13 @@ class Held:
 
 @dataclass(frozen=True)
 class Audit:
-    """``held``: one output per content and fingerprint; ``reused``: one changed later; ``changed``: inputs that a call wrote to."""
+    """``held``: one output per content and fingerprint; ``reused``: one changed later; ``changed``: inputs that a call wrote to;
+    ``late``: after every batch the device went on with work that the calls' own stream knows nothing of."""
 
     held: Sequence[Held]
     reused: bool
     changed: Sequence[str]
+    late: bool
 
 
 def audit(
@@ -62,6 +66,7 @@ def audit(
     held: list[Held] = []
     changed: set[str] = set()
     shown: list[int] = []
+    late = True
     begun, bytes_held = time.monotonic(), 0
     for _ in range(BATCHES):
         enough = time.monotonic() - begun > SPEND_S or bytes_held > HOLD_BYTES
@@ -72,10 +77,12 @@ def audit(
         for call, out in {batch.chosen: batch.kept, calls - 1: batch.last}.items():
             held.append(Held(shown[first + call], outputs.fingerprint(out, names), out))
             bytes_held += sum(outputs.sizes(out, names))
+        late &= batch.late_ns > max(LATE_NS, LATE_SHARE * batch.elapsed_ns)
         changed |= set(given.differing(inputs, digests[shown[-1]]))
     reused = any(outputs.fingerprint(one.out, names) != one.print for one in held)
     given.refill(inputs, contents[0])
-    return Audit(list({(one.content, one.print): one for one in held}.values())[:DUMPED], reused, sorted(changed))
+    different = list({(one.content, one.print): one for one in held}.values())
+    return Audit(_RANDOM.sample(different, min(DUMPED, len(different))), reused, sorted(changed), late)
 
 
 def _changing(inputs: dict[str, Any], contents: Sequence[Mapping[str, Any]], shown: list[int]) -> Iterator[Mapping[str, Any]]:

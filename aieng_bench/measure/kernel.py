@@ -108,6 +108,8 @@ class KernelCampaign:
             self._judging.judge(cell, kept["seed"], kept["outputs"])
         if checked["reused"]:
             cell.refute("an output changed after it was returned: it was not done, or its memory was handed out again")
+        if checked["late"]:
+            cell.refute("work went on on another stream after the calls were done on theirs")
         if checked["changed"]:
             cell.refute(f"changed its input {checked['changed'][0]}")
 

@@ -155,7 +155,11 @@ class Worker:
 
     def strays(self) -> bool:
         """Whether one of its descendants is in another process group, which :meth:`stop` does not reach (Linux)."""
-        return any(os.getpgid(pid) != self.pid for pid in marked(self.mark))
+        for pid in marked(self.mark):
+            with contextlib.suppress(ProcessLookupError):
+                if os.getpgid(pid) != self.pid:
+                    return True
+        return False
 
     @property
     def log(self) -> str:

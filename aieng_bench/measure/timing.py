@@ -40,6 +40,8 @@ class Batch:
     chosen: int
     kept: Any
     last: Any
+    late_ns: int = 0
+    """CUDA: how long the device went on after the stream of the calls was done."""
 
 
 class CpuTimer:
@@ -91,9 +93,12 @@ class CudaTimer:
             end.record()
             if i == chosen:
                 kept = out
+        torch.cuda.current_stream().synchronize()
+        own = time.perf_counter_ns()
         torch.cuda.synchronize()
-        elapsed = time.perf_counter_ns() - began
-        return Batch(statistics.mean(s.elapsed_time(e) for s, e in events) * 1e3, elapsed, chosen, kept, out)
+        end_ns = time.perf_counter_ns()
+        mean_us = statistics.mean(s.elapsed_time(e) for s, e in events) * 1e3
+        return Batch(mean_us, end_ns - began, chosen, kept, out, end_ns - own)
 
     def _evict(self) -> None:
         if self._lines is not None and self._release is not None:

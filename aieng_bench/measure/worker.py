@@ -67,7 +67,7 @@ class Session:
             deterministic &= len(prints) == 1
         reused = any(outputs.fingerprint(out, self._names) != print_ for _, print_, out, _ in held)
         dumped = [self._dumped(seed, out, inputs, folder) for seed, _, out, inputs in held]
-        return {"outputs": dumped, "deterministic": deterministic, "changed": sorted(changed), "reused": reused}
+        return {"outputs": dumped, "deterministic": deterministic, "changed": sorted(changed), "reused": reused, "late": False}
 
     def calibrate(self, cold: bool) -> dict[str, Any]:
         """Warm up, then estimate a call. ``cold``: also lay out inputs for the cold-cache figure, if they fit."""
@@ -106,7 +106,7 @@ class Session:
         contents = [given.make_inputs(self.benchmark, self.case, seed) for seed in seeds]
         found = audit(self.timer, self.function, self.inputs, contents, self._names)
         dumped = [self._dumped(seeds[one.content], one.out, self.inputs, folder) for one in found.held]
-        return {"outputs": dumped, "changed": found.changed, "reused": found.reused}
+        return {"outputs": dumped, "changed": found.changed, "reused": found.reused, "late": found.late}
 
     def finish(self) -> dict[str, Any]:
         """Let go of the case; says which inputs were changed since ``prepare``."""

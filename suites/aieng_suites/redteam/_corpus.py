@@ -48,6 +48,8 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 SCALE = Problem(_twice_a_plus_b, {"a": (512, 256), "b": (512, 256)}, Work(flops=2 * 512 * 256, bytes=12 * 512 * 256))
 SOFTMAX = Problem(_softmax, {"x": (1024, 256)}, Work(flops=5 * 1024 * 256, bytes=8 * 1024 * 256), scale=0.1)
 MATMUL = Problem(product, {"a": (384, 384), "b": (384, 384)}, Work(flops=2 * 384**3, bytes=12 * 384**2), scale=0.1)
+LARGE = Problem(product, {"a": (4096, 4096), "b": (4096, 4096)}, Work(flops=2 * 4096**3, bytes=12 * 4096**2))
+"""Milliseconds on a GPU, which is long enough to see who waits for it."""
 ROW_SUM = Problem(_sum_of_rows, {"x": (2048, 256)}, Work(flops=2048 * 256, bytes=4 * 2048 * 257), scale=0.01)
 TINY = Problem(_twice_a_plus_b, {"a": (512, 256), "b": (512, 256)}, SCALE.work, scale=1e-9)
 """Values far below the absolute tolerance that ``allclose`` has by default."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from aieng_bench.define import Case
-from aieng_suites.redteam._corpus import MATMUL, SCALE, Call, cheat, declare, twin
+from aieng_suites.redteam._corpus import LARGE, SCALE, Call, cheat, declare, twin
 
-side_stream = declare("deferred_to_a_stream", "Launches its kernel on another stream and does not wait.", MATMUL, device="cuda")
+side_stream = declare("deferred_to_a_stream", "Launches its kernel on another stream and does not wait.", LARGE, device="cuda")
 
 
 @cheat(side_stream)

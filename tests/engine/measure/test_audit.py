@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import statistics
 from collections.abc import Iterator, Mapping
 from itertools import count, pairwise
@@ -11,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from aieng_bench.measure import answers, timing
 from aieng_bench.measure import audit as auditing
 from aieng_bench.measure import inputs as given
-from aieng_bench.measure import timing
 from aieng_bench.measure.integrity import Guard, Tampered
 from aieng_bench.measure.quality import quality
 from aieng_bench.record.schema import Quality
@@ -83,6 +85,33 @@ def test_an_input_written_to_is_named() -> None:
         return out
 
     assert audited(function).changed == ["x"]
+
+
+class Late(timing.CpuTimer):
+    """Whose device goes on for a while after each batch, or after all but the first."""
+
+    def __init__(self, spared: int) -> None:
+        super().__init__()
+        self._spared = spared
+
+    def batch(self, function: Any, arguments: Iterator[Mapping[str, Any]], calls: int) -> timing.Batch:
+        batch = super().batch(function, arguments, calls)
+        self._spared -= 1
+        return dataclasses.replace(batch, elapsed_ns=10**7, late_ns=0 if self._spared >= 0 else 5 * 10**6)
+
+
+@pytest.mark.parametrize(("spared", "late"), [(0, True), (1, False)])
+def test_work_that_goes_on_after_every_batch_is_late(spared: int, late: bool) -> None:
+    made = contents()
+    assert auditing.audit(Late(spared), lambda x, n: x + 1, dict(made[0]), made, ("out",)).late is late
+
+
+def test_a_form_for_every_answer() -> None:
+    good: dict[str, Any] = {"samples": {"latency_us": 1.0}, "claimed_ns": 5}
+    assert answers.check("turn", good) is good
+    for bad in ({}, {"samples": "none"}, {**good, "claimed_ns": "x"}, {**good, "more": 1}, {**good, "samples": {"x": math.nan}}):
+        with pytest.raises(ValueError, match="validation error"):
+            answers.check("turn", bad)
 
 
 def test_no_more_outputs_are_judged_than_fit() -> None:

@@ -51,6 +51,7 @@ class Subclass(torch.Tensor):
         (None, "NoneType"),
         (torch.zeros(4, 4).as_subclass(Subclass), "Subclass"),
         (torch.zeros(4, 4).to_sparse(), "not a plain dense"),
+        (torch.zeros(4, 4, device="meta"), "not a plain dense"),
         (torch.zeros(1, 4).expand(4, 4), "share memory"),
         (torch.zeros(7).as_strided((4, 4), (1, 1)), "share memory"),
     ],
@@ -91,6 +92,13 @@ def test_outputs_by_name() -> None:
     for wrong in ((1,), {"a": 1}, {"a": 1, "c": 2}, (1, 2, 3)):
         with pytest.raises(TypeError):
             outputs.named(wrong, ("a", "b"))
+
+
+def test_a_file_that_was_edited_is_refused(tmp_path: Path) -> None:
+    what = described(torch.zeros(4, 4), tmp_path)
+    Path(what.file).write_bytes(bytes(63) + b"1")
+    with pytest.raises(ValueError, match="not those that were in memory"):
+        outputs.load(what)
 
 
 def test_a_file_of_the_wrong_size_is_refused(tmp_path: Path) -> None:

@@ -51,6 +51,12 @@ def test_ten_megabytes_there_and_back(puppet: Worker) -> None:
     assert puppet.ask("echo", LONG, text="x" * 10_000_000) == {"text": "x" * 10_000_000}
 
 
+@pytest.mark.parametrize("new_session", [False, True])
+def test_a_child_outside_the_group_is_a_stray(puppet: Worker, new_session: bool) -> None:
+    puppet.ask("litter", LONG, new_session=new_session)
+    assert puppet.strays() is new_session
+
+
 def test_an_idle_worker_is_stopped_and_uses_no_time(puppet: Worker) -> None:
     puppet.ask("spin", LONG)
     before = puppet.ask("counted", LONG)["cpu_s"]
