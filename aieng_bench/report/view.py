@@ -115,6 +115,8 @@ class RunPage:
     summary: tuple[Headline, ...]
     sections: tuple[Section, ...]
     roofline: Plot | None
+    calibration: str
+    """How sure a comparison is; see :mod:`aieng_bench.calibration`."""
     provenance: str
     index_row: tuple[Cell, ...]
 
