@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from aieng_bench import calibration
 from aieng_bench.record.reading import load
 from aieng_bench.report.format import NOTHING, percent, quantity, ratio
 from aieng_bench.report.markdown import table, text
@@ -66,7 +67,8 @@ def main() -> int:
     before = readme.read_text()
     head, rest = before.split(BEGIN)
     tail = rest.split(END)[1]
-    after = f"{head}{BEGIN}\n" + "\n\n".join(section(path) for path in newest_runs()) + f"\n{END}{tail}"
+    shown = [*(section(path) for path in newest_runs()), text(calibration.load().line)]
+    after = f"{head}{BEGIN}\n" + "\n\n".join(shown) + f"\n{END}{tail}"
     if "--check" in sys.argv:
         return int(after != before)
     readme.write_text(after)

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from aieng_bench import redteam
+from aieng_bench import calibration, redteam
 from aieng_bench.record.schema import Environment, Record, content_hash
 from aieng_bench.report import format as fmt
 from aieng_bench.report import plots, study
@@ -50,6 +50,7 @@ def run_page(records: Sequence[Record], site: str) -> RunPage:
         sections=sections,
         roofline=roofline(cases, roles),
         matrix=_matrix(records),
+        calibration=fmt.clean(calibration.load().line, limit=2000),
         provenance=f"Rebuilt from {_count(len(records), 'record')} alone; together they hash to {digest}.",
         index_row=_index_row(records, name, summary),
     )

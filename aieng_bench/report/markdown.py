@@ -90,7 +90,7 @@ def run_markdown(page: RunPage) -> str:
         facts,
     ]
     for section in page.sections:
-        parts += [f"## {text(section.title)}", text(section.summary), text(section.facts)]
+        parts += [f"## {text(section.title)}", text(section.summary), text(section.facts), text(page.calibration)]
         for content in section.tables:
             parts += [f"### {text(content.label)}", board(content)]
     parts += ["## How to read this", "\n".join(f"- **{name}**: {text(meaning)}" for name, meaning in GUIDE), text(page.provenance)]

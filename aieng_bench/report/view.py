@@ -122,6 +122,8 @@ class RunPage:
     roofline: Plot | None
     matrix: tuple[tuple[Cell, ...], ...]
     """The red team's catch matrix, empty for any other run: one cell per column of MATRIX_COLUMNS."""
+    calibration: str
+    """How sure a comparison is; see :mod:`aieng_bench.calibration`."""
     provenance: str
     index_row: tuple[Cell, ...]
 
