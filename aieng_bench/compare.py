@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from aieng_bench.effect import centred, holm, level, log, quotient, welch
+from aieng_bench.effect import centred, holm, log, quotient, welch
 from aieng_bench.record.schema import Correctness, Environment, MetricInfo, Outcome, Quality, Record
-from aieng_bench.summary import Ratio, median, observations, speedup
+from aieng_bench.summary import Ratio, interval, median, observations, speedup
 
 ALPHA = 0.05
 BAND = 0.02
@@ -243,7 +243,7 @@ def _absolute(change: Change, old: Record, new: Record) -> Change:
         values = np.array([np.median(launch) for launch in launches]) if len(launches) > 1 else launches[0]
         if (values <= 0).any():
             return replace(change, reason="a figure is not positive")
-        sides.append((level(sign * np.log(values), "launches" if len(launches) > 1 else "rounds"), sign * np.log(values)))
+        sides.append((interval(sign * np.log(values), "launches" if len(launches) > 1 else "rounds"), sign * np.log(values)))
     (old_level, old_logs), (new_level, new_logs) = sides
     return replace(change, effect=quotient(new_level, old_level), p=welch(old_logs, new_logs))
 

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from scipy import stats
 
-from aieng_bench.summary import Floats, Ratio, student
-
-
-def level(logs: Floats, over: Literal["launches", "rounds"]) -> Ratio:
-    """``exp`` of the median of ``logs`` with its interval: Student over launches; over rounds, order statistics of the median."""
-    if over == "launches":
-        centre, half = float(np.median(logs)), student(len(logs) - 1) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
-        return Ratio(math.exp(centre), math.exp(centre - half), math.exp(centre + half), over, len(logs))
-    ordered = np.sort(logs)
-    rank = max(0, int(stats.binom.ppf(0.025, len(ordered), 0.5)) - 1)
-    low, high = ordered[rank], ordered[len(ordered) - 1 - rank]
-    return Ratio(math.exp(np.median(ordered)), math.exp(low), math.exp(high), over, len(ordered))
+from aieng_bench.summary import Floats, Ratio
 
 
 def quotient(over: Ratio, under: Ratio) -> Ratio:

@@ -11,12 +11,13 @@ import difflib
 import fnmatch
 import importlib
 import pkgutil
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TypeVar
 
-from aieng_bench.define import Benchmark
+from aieng_bench.define import Benchmark, Case
 from aieng_bench.machine_code import StaticBenchmark
 
 GROUP = "aieng_bench.suites"
@@ -99,7 +100,8 @@ def load(module: str) -> Benchmark:
 def find(*patterns: str) -> list[Benchmark]:
     """Benchmarks whose name, or suite, matches any shell-style pattern (a bare group such as ``attention`` means ``attention*``).
 
-    In the order of the patterns, then of names. Raises NoMatch for the first pattern that matches nothing.
+    In the order of the patterns, then of names; what a pattern asks of cases (:func:`asks`) is not looked at. Raises NoMatch for
+    the first pattern that matches nothing.
     """
     known = benchmarks()
     chosen: dict[str, Benchmark] = {}
@@ -119,11 +121,25 @@ def find_static(*patterns: str) -> list[tuple[StaticBenchmark, str]]:
 
 
 def _hits(pattern: str, known: Mapping[str, B]) -> dict[str, B]:
-    hits = {n: b for n, b in known.items() if matches(pattern, b)}
+    hits = {n: b for n, b in known.items() if matches(asks(pattern)[0], b)}
     if not hits:
         groups: set[str] = {n.split("/")[0] for n in known} | {b.suite for b in known.values()}
         raise NoMatch(pattern, difflib.get_close_matches(pattern, sorted({*known, *groups}), n=3, cutoff=0.3))
     return hits
+
+
+def asks(pattern: str) -> tuple[str, dict[str, str]]:
+    """What a pattern asks of a benchmark's name, and of its cases: ``attention/forward[S=1024,causal=True]``."""
+    found = re.fullmatch(r"(.*)\[([^\[\]]*=[^\[\]]*)\]", pattern)
+    if found is None:
+        return pattern, {}
+    return found[1], dict(part.partition("=")[::2] for part in found[2].split(","))
+
+
+def asked(pattern: str, benchmark: Benchmark, case: Case) -> bool:
+    """Whether a pattern asks for this case of this benchmark."""
+    name, axes = asks(pattern)
+    return matches(name, benchmark) and all(str(case.get(axis)) == value for axis, value in axes.items())
 
 
 def matches(pattern: str, benchmark: Benchmark | StaticBenchmark) -> bool:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def run(
-    patterns: Annotated[list[str], typer.Argument(help="Shell-style patterns of benchmarks, groups or suites (see ls).")],
+    patterns: Annotated[
+        list[str],
+        typer.Argument(help="Patterns of benchmarks, groups or suites (see ls); some of the cases only: NAME[axis=value,…]."),
+    ],
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller cases, fewer launches.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default the best there is.")] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="Only cases of this dtype; may be repeated.")] = None,
@@ -39,7 +42,8 @@ def run(
     device = device or machine.default_device()
     if device not in ("cpu", "cuda"):
         fail(f"--device {device}: there are cpu and cuda; here: {', '.join(known)}", NOTHING)
-    plan = make_plan(find(*patterns), device=device, quick=quick, dtypes=dtype or [], contenders=contender or [])
+    chosen = {"dtypes": dtype or [], "contenders": contender or [], "patterns": patterns}
+    plan = make_plan(find(*patterns), device=device, quick=quick, **chosen)
     if dry_run:
         show_plan(plan, as_json)
         return

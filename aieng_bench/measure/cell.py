@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -162,7 +163,6 @@ def info(contender: Contender) -> ContenderInfo:
 
 def command(benchmark: Benchmark, contender: Contender, case: Case, quick: bool) -> str:
     """The command that measures this cell, with its baseline, again."""
-    words = ["aieng-bench", "run", benchmark.name, "--contender", contender.name, "--device", str(case["device"])]
-    if "dtype" in case:
-        words += ["--dtype", str(case["dtype"])]
-    return " ".join([*words, *(["--quick"] if quick else [])])
+    axes = ",".join(f"{axis}={value}" for axis, value in case.items() if axis != "device")
+    words = ["aieng-bench", "run", f"{benchmark.name}[{axes}]" if axes else benchmark.name, "--contender", contender.name]
+    return shlex.join([*words, "--device", str(case["device"]), *(["--quick"] if quick else [])])

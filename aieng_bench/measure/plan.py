@@ -8,6 +8,7 @@ from typing import Protocol
 
 from aieng_bench.define import Benchmark, Case, Contender
 from aieng_bench.record import Record
+from aieng_bench.registry import asked, asks, matches
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,11 @@ def make_plan(
     quick: bool = False,
     dtypes: Sequence[str] = (),
     contenders: Sequence[str] = (),
+    patterns: Sequence[str] = ("*",),
 ) -> Plan:
-    """Cells to run: every case of ``device`` whose dtype is asked for. Asking for contenders always keeps the baseline.
+    """Cells to run: each case of ``device`` that a pattern and ``dtypes`` ask for. Asking for contenders always keeps the baseline.
 
-    Raises LookupError, naming the argument, if ``contenders`` or ``dtypes`` leaves nothing.
+    Raises LookupError, naming the argument, if ``contenders``, ``dtypes`` or a pattern leaves nothing.
     """
     known = {name for b in benchmarks for name in b.contenders}
     if unknown := [c for c in contenders if c not in known]:
@@ -69,13 +71,30 @@ def make_plan(
             c for c in benchmark.contenders.values() if not contenders or c.name in contenders or c.name == benchmark.baseline
         )
         for case in benchmark.cases(device, quick):
-            if not dtypes or case.get("dtype", dtypes[0]) in dtypes:
+            if (not dtypes or case.get("dtype", dtypes[0]) in dtypes) and any(asked(p, benchmark, case) for p in patterns):
                 units.append(Unit(benchmark, case, chosen))
+    for pattern in patterns:
+        if asks(pattern)[1] and not any(asked(pattern, unit.benchmark, unit.case) for unit in units):
+            raise LookupError(no_case(pattern, benchmarks, device, quick))
     if not units:
         raise LookupError(f"nothing to run on device {device!r}" + (f" with dtype {', '.join(dtypes)}" if dtypes else ""))
     if quick:
         return Plan(tuple(units), quick, launches=2, rounds=6, unit_budget_s=10.0, asked=frozenset(contenders))
     return Plan(tuple(units), quick, launches=5, rounds=10, unit_budget_s=60.0, asked=frozenset(contenders))
+
+
+def no_case(pattern: str, benchmarks: Sequence[Benchmark], device: str, quick: bool) -> str:
+    """Why a pattern's brackets leave nothing: the first axis, or value of one, that no case has, and those there are."""
+    name, axes = asks(pattern)
+    cases = [case for b in benchmarks if matches(name, b) for case in b.cases(device, quick)]
+    for axis, value in axes.items():
+        values = dict.fromkeys(str(case[axis]) for case in cases if axis in case)
+        if not values:
+            known = dict.fromkeys(axis for case in cases for axis in case)
+            return f"{pattern}: no case has an axis {axis!r}; there are {', '.join(known)}"
+        if value not in values:
+            return f"{pattern}: no {'quick ' * quick}case has {axis}={value}; there are {', '.join(values)}"
+    return f"{pattern}: no {'quick ' * quick}case on {device} has all of that, and the dtype asked for if one was"
 
 
 class Progress(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,6 +21,8 @@ from aieng_bench.measure.workplace import Workplace
 from aieng_bench.record.schema import Environment, Limit, Outcome, Record
 
 Malloc = Literal["default", "tuned"]
+STUDY_TIMEOUT = 6
+"""A seed of a study trains a system and may take so many times the time of a kernel's question."""
 
 
 class Store(Protocol):
@@ -89,7 +92,8 @@ class _Runner:
                 self._ceilings(str(units[0].case["device"]))
             KernelCampaign(todo, malloc, self._plan, self._workplace, self._progress).run(emit)
         elif isinstance(benchmark, Study):
-            crew = Crew(lambda path: self._workplace.study_worker(malloc, path), self._plan, self._progress.note)
+            patient = replace(self._plan, timeout_s=STUDY_TIMEOUT * self._plan.timeout_s)
+            crew = Crew(lambda path: self._workplace.study_worker(malloc, path), patient, self._progress.note)
             try:
                 for cells in todo:
                     StudyCampaign(benchmark, cells, crew, self._plan, self._progress).run()

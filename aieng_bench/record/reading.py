@@ -67,23 +67,32 @@ def parse(text: str) -> Record:
 
 def strict_json(text: str) -> Any:
     """JSON without NaN, infinities, numbers beyond a float, keys written twice or absurd nesting; raises Broken with the path."""
+    wrong = False
 
     def remember(pairs: list[tuple[str, Any]]) -> _Object:
+        nonlocal wrong
         made = _Object(pairs)
         if len(made) < len(pairs):
+            wrong = True
             seen: set[str] = set()
             made.twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         return made
 
+    def number(digits: str) -> float:
+        nonlocal wrong
+        value = float(digits)
+        wrong = wrong or not math.isfinite(value)
+        return value
+
     try:
-        parsed = json.loads(text, object_pairs_hook=remember)
+        parsed = json.loads(text, object_pairs_hook=remember, parse_float=number, parse_constant=number)
     except RecursionError:
         raise Broken("$: nested too deeply") from None
     except json.JSONDecodeError as error:
         raise Broken(f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except ValueError as error:
         raise Broken(f"not JSON: {error}") from None
-    for path, value in _walk(parsed):
+    for path, value in _walk(parsed) if wrong else ():  # which costs more than all else here
         if isinstance(value, _Object) and value.twice is not None:
             raise Broken(f"{path}: the key {value.twice!r} is written twice")
         if isinstance(value, float) and not math.isfinite(value):

@@ -126,7 +126,7 @@ GUIDE: Sequence[tuple[str, str]] = (
     ),
     (
         "Speed-up",
-        "The baseline's time over the contender's: above 1 is faster. 95 % intervals bootstrap the launches (two: Student's t).",
+        "The baseline's time over the contender's, round by round: above 1 is faster. 95 % intervals by Student's t over launches.",
     ),
     (
         "Fastest baseline",

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from aieng_bench.cli import app
 from aieng_bench.compare import DifferentHardware, Verdict, compare
-from aieng_bench.effect import holm, level, quotient, welch
+from aieng_bench.effect import holm, quotient, welch
 from aieng_bench.record.reading import line
 from aieng_bench.record.schema import ContenderInfo
-from aieng_bench.summary import Ratio
+from aieng_bench.summary import Ratio, interval
 from tests.engine.made import DEFINITION, ENVIRONMENT, record
 
 runner = CliRunner()
@@ -125,7 +125,7 @@ def test_both_errors_are_carried():
 
 def test_the_interval_of_a_median_over_rounds_covers():
     generator = np.random.default_rng(7)
-    covered = sum(r.low <= 1 <= r.high for r in (level(generator.normal(0, 1, 25), "rounds") for _ in range(400)))
+    covered = sum(r.low <= 1 <= r.high for r in (interval(generator.normal(0, 1, 25), "rounds") for _ in range(400)))
     assert covered >= stats.binom.ppf(1e-4, 400, 0.95)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from aieng_bench import registry
 from aieng_bench.cli import app
 from aieng_bench.cli.progress import Bars, PlainLines
 from aieng_bench.define import Contender, KernelBenchmark, grid
+from aieng_bench.measure.cell import command
 from aieng_bench.measure.plan import Unit, make_plan
 from aieng_bench.record.schema import ContenderInfo
 from aieng_bench.record.store import RunStore
@@ -161,6 +163,10 @@ def test_a_failed_or_incorrect_cell_is_exit_two(monkeypatch):
         (["atention"], "no benchmark matches 'atention'; nearest: attention"),
         (["attention", "--contender", "their"], "no contender named 'their'; there are gpu, ours, torch"),
         (["attention", "--dtype", "int4"], "nothing to run on device 'cpu' with dtype int4"),
+        (["attention[S=7]"], "attention[S=7]: no case has S=7; there are 512, 1024"),
+        (["attention[S=1024]", "--quick"], "attention[S=1024]: no quick case has S=1024; there are 512"),
+        (["attention", "attention[T=7]"], "attention[T=7]: no case has an axis 'T'; there are S, dtype, device"),
+        (["attention[S=512]", "--dtype", "int4"], "attention[S=512]: no case on cpu has all of that, and the dtype"),
         (["attention", "--device", "tpu"], "--device tpu: there are cpu and cuda"),
     ],
 )
@@ -170,6 +176,31 @@ def test_what_matches_nothing_is_exit_three_and_one_line(arguments, reason):
     assert reason in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not Path("runs").exists()
+
+
+def planned(*arguments: str) -> list[str]:
+    done = runner.invoke(app, ["run", *arguments, "--dry-run", "--json"])
+    assert done.exit_code == 0, done.stderr
+    return [f"{cell['benchmark']} {cell['case']}" for cell in json.loads(done.stdout)["cases"]]
+
+
+def test_brackets_choose_cases():
+    one = ["attention/forward S=1024,dtype=bfloat16,device=cpu"]
+    assert planned("attention/forward[S=1024,dtype=bfloat16]") == one
+    assert planned("*[S=1024,dtype=bfloat16]") == [*one, "diffusion/ddim S=1024,dtype=bfloat16,device=cpu"]
+    assert planned("diffusion/ddim[S=512]", "attention[dtype=bfloat16]", "--dtype", "bfloat16") == [
+        "diffusion/ddim S=512,dtype=bfloat16,device=cpu",
+        "attention/forward S=512,dtype=bfloat16,device=cpu",
+        one[0],
+    ]
+    assert planned("[ad]*/*") == planned("*")  # what has no = in it is a set of letters
+
+
+def test_a_cell_s_command_measures_that_case_alone():
+    declared = benchmark()
+    for case in declared.cases("cpu"):
+        words = shlex.split(command(declared, declared.contenders["ours"], case, quick=False))
+        assert planned(*words[2:]) == [f"{declared.name} {case.id}"]
 
 
 def test_a_dry_run_measures_nothing(monkeypatch):

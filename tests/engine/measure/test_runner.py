@@ -75,7 +75,8 @@ def test_the_honest_are_measured(scale: dict[str, Record], name: str) -> None:
 
 def test_the_record_is_complete(scale: dict[str, Record]) -> None:
     record = scale["eager"]
-    assert record.command == "aieng-bench run toy/scale --contender eager --device cpu --dtype float32"
+    axes = ",".join(f"{axis}={value}" for axis, value in record.case.items() if axis != "device")
+    assert record.command == f"aieng-bench run 'toy/scale[{axes}]' --contender eager --device cpu"
     assert record.case == {"N": 4096, "dtype": "float32", "device": "cpu"}
     assert record.contender.source_hash
     assert record.contender.version
