@@ -125,7 +125,7 @@ def find(*patterns: str) -> list[Benchmark]:
     known = benchmarks()
     chosen: dict[str, Benchmark] = {}
     for pattern in patterns or ("*",):
-        chosen |= _hits(asks(pattern)[0], known)
+        chosen |= _hits(pattern, known)
     return list(chosen.values())
 
 
@@ -140,7 +140,7 @@ def find_static(*patterns: str) -> list[tuple[StaticBenchmark, str]]:
 
 
 def _hits(pattern: str, known: Mapping[str, B]) -> dict[str, B]:
-    hits = {n: b for n, b in known.items() if matches(pattern, b)}
+    hits = {n: b for n, b in known.items() if matches(asks(pattern)[0], b)}
     if not hits:
         groups: set[str] = {n.split("/")[0] for n in known} | {b.suite for b in known.values()}
         raise NoMatch(pattern, nearest(pattern, sorted({*known, *groups})))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from aieng_bench import registry
 from aieng_bench.ci.checkouts import Side
 from aieng_bench.compare import Change, Comparison, Verdict, compare
 from aieng_bench.define import Benchmark, Case, Contender
@@ -40,9 +41,13 @@ class Shared:
 
 
 def shared(
-    benchmarks: Sequence[Benchmark], base: Described, head: Described, sides: tuple[Side, Side], device: str, launches: int
+    patterns: Sequence[str], base: Described, head: Described, sides: tuple[Side, Side], device: str, launches: int
 ) -> Shared:
-    """The plan of ``benchmarks``, which are head's. Benchmarks that declare another meaning of their figures are not the same."""
+    """The plan of what the patterns ask of head. Benchmarks that declare another meaning of their figures are not the same.
+
+    Raises registry.NoMatch.
+    """
+    benchmarks = registry.find(*patterns)
     units: list[Unit] = []
     origins: dict[str, Origin] = {}
     for benchmark in benchmarks:
@@ -52,6 +57,8 @@ def shared(
         names = {contender["name"] for contender in there["contenders"]}
         cases = set(there["cases"][device]["quick"])
         for case in benchmark.cases(device, quick=True):
+            if not any(registry.asked(pattern, benchmark, case) for pattern in patterns or ("*",)):
+                continue
             chosen = [c for c in _measured(benchmark, case) if c.name in names and case.id in cases]
             copies = tuple(replace(c, name=f"{side.name}:{c.name}") for c in chosen for side in sides)
             origins |= {f"{side.name}:{c.name}": Origin(c.name, side.path) for c in chosen for side in sides}

@@ -14,7 +14,7 @@ import typer
 
 from aieng_bench.cli.comparing import as_markdown, deliver
 from aieng_bench.cli.console import console
-from aieng_bench.cli.errors import FAILED, INFRASTRUCTURE, NOTHING, fail, find
+from aieng_bench.cli.errors import FAILED, INFRASTRUCTURE, NOTHING, fail, name_left_out
 
 if TYPE_CHECKING:
     from aieng_bench.ci.checkouts import Side
@@ -79,10 +79,10 @@ def comment(
         found = read(archive, commit)
     except Broken as error:
         fail(str(error), INFRASTRUCTURE)
-    lines = [MARK, "### Performance, head against base", "", *as_markdown(found).splitlines()]
-    while sum(len(line) + 1 for line in lines) > LONGEST_COMMENT:
-        lines = [*lines[:-2], "… cut: the rest is in the artifact"]
-    typer.echo("\n".join(lines))
+    text = f"{MARK}\n### Performance, head against base\n\n{as_markdown(found)}"
+    if len(text) > LONGEST_COMMENT:
+        text = text[: text.rindex("\n", 0, LONGEST_COMMENT)] + "\n\n… cut: the rest is in the artifact"
+    typer.echo(text)
 
 
 def planned(sides: tuple[Side, Side], patterns: Sequence[str], device: str, launches: int) -> Shared:
@@ -91,7 +91,8 @@ def planned(sides: tuple[Side, Side], patterns: Sequence[str], device: str, laun
     from aieng_bench.ci.interleaving import shared
 
     base, head = ({one["name"]: one for one in json.loads(listed(side))} for side in sides)
-    found = shared(find(*patterns), base, head, sides, device, launches)
+    name_left_out()
+    found = shared(patterns, base, head, sides, device, launches)
     if not found.plan.units:
         fail(f"base and head have no contender with a case on {device} in common that matches", NOTHING)
     return found

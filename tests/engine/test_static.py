@@ -46,6 +46,7 @@ def record(code: MachineCode | Exception, **environment: str) -> Record:
         # By hand: warps by registers 4·⌊16384 / ⌈32·r⌉₂₅₆⌋, blocks by shared memory ⌊SM / (s + 1 KiB)⌋.
         (32, 0, 256, "sm_80", 1.0),
         (40, 0, 256, "sm_80", 0.75),
+        (40, 0, 96, "sm_80", 0.75),
         (128, 0, 128, "sm_90a", 0.25),
         (255, 0, 256, "sm_90", 0.125),
         (168, 0, 384, "sm_90", 12 / 64),

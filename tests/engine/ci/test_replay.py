@@ -101,9 +101,9 @@ def test_the_same_code_ends_with_nought(replay: Replay) -> None:
     assert "SLOWER" not in done.stdout
 
 
-@pytest.mark.parametrize("replay", [(1, 1.03)], indirect=True)
+@pytest.mark.parametrize("replay", [(1, 1.02)], indirect=True)
 def test_what_is_undecided_is_measured_once_more_with_twice_the_launches(replay: Replay) -> None:
-    """An effect about as large as the band is wide; the second look is the last, whatever it finds."""
+    """An effect as large as the band is wide; the second look is the last, whatever it finds."""
     done = runner.invoke(app, ["ci", "BASE", "HEAD", "--launches", "3", "--json"])
     assert done.exit_code in (0, 1)
     assert [look[0] for look in replay.looks] == ["first", "again"]
@@ -128,7 +128,7 @@ def test_rounds_pair_the_sides_and_each_look_has_half_of_alpha() -> None:
     base, head = record(latency=(100 * drift).tolist()), record(latency=(110 * drift * noise).tolist())
     (change,) = compare([base], [head], interleaved=True).changes
     assert change.verdict == "SLOWER"
-    logs = np.log(np.median(100 * drift, axis=1) / np.median(110 * drift * noise, axis=1))
+    logs = np.median(np.log(100 / (110 * noise)), axis=1)
     assert change.p == pytest.approx(LOOKS * (centred(logs) or 0.0))
 
 
