@@ -88,10 +88,10 @@ def groups(records: Sequence[Record]) -> list[Group]:
 def _group(records: Sequence[Record]) -> Group:
     first = records[0]
     ranked = [record for record in records if record.ranked]
-    headline = next((m for m in first.definition.metrics if any(record.samples.get(m.name) for record in ranked)), None)
+    headline = next((m for m in first.definition.metrics if any(median(record, m.name) is not None for record in ranked)), None)
     if headline is not None:
         name, sign = headline.name, 1 if headline.better == "lower" else -1
-        ranked = [record for record in ranked if record.samples.get(name)]
+        ranked = [record for record in ranked if median(record, name) is not None]
         ranked.sort(key=lambda record: (sign * (median(record, name) or 0.0), record.contender.name))
     baselines = [record for record in ranked if record.contender.kind == "baseline"]
     named = next((record for record in ranked if record.contender.name == first.definition.baseline), None)

@@ -110,7 +110,7 @@ class Worker:
         return self._unpack(reply, op, token)
 
     def _unpack(self, reply: Any, op: str, token: str) -> dict[str, Any]:
-        if not isinstance(reply, dict) or reply.get("token") != token:
+        if not answers(reply, token):  # a contender shares the process that answers, and may write what it likes
             self.close()
             raise Failure(Outcome.CRASHED, f"something that is no answer to {op!r} came through the channel")
         if reply.get("ok") is True:
@@ -175,6 +175,17 @@ class Worker:
             while chunk := os.read(self._process.stdout.fileno(), 1 << 16):
                 self._tail += chunk
                 del self._tail[:-LOG_BYTES]
+
+
+def answers(reply: Any, token: str) -> bool:
+    """Whether this is an answer to the question of that token: a value, or an outcome with a reason."""
+    if not isinstance(reply, dict) or reply.get("token") != token:
+        return False
+    return (
+        isinstance(reply.get("value"), dict)
+        if reply.get("ok") is True
+        else reply.get("outcome") in list(Outcome) and "reason" in reply
+    )
 
 
 def kill_marked(mark: str) -> None:
