@@ -99,22 +99,39 @@ def install(extras):
     say("done")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("extras", nargs="*", default=[], help="optional dependency groups of pyproject.toml")
-    extras = parser.parse_args().extras
-    check_prerequisites()
+def wait_alone(lock):
+    """Wait until no other process installs here; others wait until ``lock`` is closed, by this process or by its end."""
+    import fcntl
+
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (IOError, OSError):
+        print("[install] another process is installing here; waiting for it ...", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def install_once(extras):
+    """Install, unless that was done already from the same sources with at least these extras."""
     have = []
     if os.path.exists(STAMP):
         with open(STAMP) as stamp:
             have = stamp.read().split("\n")
     extras = sorted(set(extras) | set(have[1].split() if len(have) > 1 else []))  # a smaller set never uninstalls a larger one
     mark = fingerprint(extras)
-    if have and have[0] == mark:
-        return
-    install(extras)
-    with open(STAMP, "w") as stamp:
-        stamp.write(mark + "\n" + " ".join(extras))
+    if not have or have[0] != mark:
+        install(extras)
+        with open(STAMP, "w") as stamp:
+            stamp.write(mark + "\n" + " ".join(extras))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("extras", nargs="*", default=[], help="optional dependency groups of pyproject.toml")
+    extras = parser.parse_args().extras
+    check_prerequisites()
+    with open(os.path.abspath(__file__)) as lock:
+        wait_alone(lock)
+        install_once(extras)
 
 
 if __name__ == "__main__":

@@ -181,11 +181,9 @@ def answers(reply: Any, token: str) -> bool:
     """Whether this is an answer to the question of that token: a value, or an outcome with a reason."""
     if not isinstance(reply, dict) or reply.get("token") != token:
         return False
-    return (
-        isinstance(reply.get("value"), dict)
-        if reply.get("ok") is True
-        else reply.get("outcome") in list(Outcome) and "reason" in reply
-    )
+    if reply.get("ok") is True:
+        return isinstance(reply.get("value"), dict)
+    return reply.get("outcome") in list(Outcome) and "reason" in reply
 
 
 def kill_marked(mark: str) -> None:

@@ -43,7 +43,7 @@ def publish(loaded: Loaded, results: Path = RESULTS) -> Path:
             return path
         raise FileExistsError(f"{path} is published already with other content; a published file is never changed")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
+    write_whole(path, text, new=True)
     return path
 
 

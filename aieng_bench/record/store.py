@@ -55,11 +55,12 @@ class RunStore:
         now = datetime.now(UTC)
         run = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         folder = folder if folder is not None else RUNS / run
-        if (folder / "run.json").exists():
-            raise FileExistsError(f"{folder} holds a run already; continue it with --resume or choose another folder")
         manifest = Manifest(run=run, created=timestamp(now), command=command, asked=asked, environment=environment)
         (folder / "records").mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "run.json", canonical(manifest.model_dump(mode="json")) + "\n")
+        try:
+            write_whole(folder / "run.json", canonical(manifest.model_dump(mode="json")) + "\n", new=True)
+        except FileExistsError:
+            raise FileExistsError(f"{folder} holds a run already; continue it with --resume or choose another folder") from None
         return cls(folder, manifest)
 
     @classmethod
@@ -119,15 +120,22 @@ def file_name(record: Record) -> str:
     return "_".join([*slugs, digest]) + ".json"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that at any moment is there whole or as it was: temp file, flush, fsync, rename, fsync of the folder."""
+def write_whole(path: Path, text: str, new: bool = False) -> None:
+    """Write a file that at any moment is there whole or as it was: temp file, flush, fsync, rename, fsync of the folder.
+
+    ``new``: raise FileExistsError rather than replace one; of several that write it at once one wins.
+    """
     temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
     try:
         with temporary.open("x", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if new:
+            os.link(temporary, path)
+            temporary.unlink()
+        else:
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -67,6 +67,7 @@ extern "C" ssize_t write(int descriptor, const void* bytes, size_t count) {
 
 extern "C" int fsync(int descriptor) { return fails(descriptor) ? -1 : real(&fsync, "fsync")(descriptor); }
 extern "C" int rename(const char* from, const char* to) noexcept { return fails(to) ? -1 : real(&rename, "rename")(from, to); }
+extern "C" int link(const char* from, const char* to) noexcept { return fails(to) ? -1 : real(&link, "link")(from, to); }
 // Of a folder that exists a real disk says so, whatever its state.
 extern "C" int mkdir(const char* path, mode_t mode) noexcept {
   return access(path, F_OK) != 0 && fails(path) ? -1 : real(&mkdir, "mkdir")(path, mode);

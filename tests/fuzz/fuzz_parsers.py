@@ -1,4 +1,4 @@
-"""Every parser of what comes from outside, for atheris: ``python tests/fuzz/fuzz_parsers.py TARGET [libFuzzer's options] [corpus]``.
+"""Every parser of what comes from outside, for atheris: ``python tests/fuzz/fuzz_parsers.py TARGET [-runs=N …] [corpus]``.
 
 A target lets nothing through but the parser's own named error; whatever else is raised is a finding, and ends the process.
 """
@@ -25,15 +25,15 @@ with atheris.instrument_imports(include=["aieng_bench"]):
     from aieng_bench.record.schema import canonical
     from aieng_bench.record.store import RunStore
 
-FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+FOLDER = Path(tempfile.mkdtemp())
 TOKEN = "token"
 
 
 def record(data: bytes) -> None:
     """A record's text, as it is and with its hash made to fit, as whoever changes a record can do."""
     texts = [data.decode(errors="replace")]
-    with contextlib.suppress(ValueError, RecursionError):
-        content = json.loads(data)["record"] if data.startswith(b"{") else None
+    with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
+        content = json.loads(data)["record"]
         texts.append(canonical({"sha256": hashlib.sha256(canonical(content).encode()).hexdigest(), "record": content}))
     for text in texts:
         with contextlib.suppress(Broken):

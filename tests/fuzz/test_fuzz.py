@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ def test_nothing_but_named_errors(tmp_path: Path, target: str) -> None:
     (tmp_path / "found").mkdir()
     options = [f"-runs={RUNS}", "-seed=1", "-max_len=8192", "-rss_limit_mb=4096", f"-artifact_prefix={tmp_path}/"]
     command = [sys.executable, "fuzz_parsers.py", target, *options, str(tmp_path / "found"), str(HERE / "seeds" / target)]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, errors="replace")
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, errors="replace")
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert f"Done {RUNS} runs" in done.stderr

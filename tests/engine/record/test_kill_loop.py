@@ -15,8 +15,8 @@ import pytest
 from aieng_bench.record import Record
 from aieng_bench.record.schema import Outcome
 from aieng_bench.record.store import RunStore, load
-from tests.engine.killed_writer import CELLS, Key, planned, write_the_rest
 from tests.engine.made import ENVIRONMENT
+from tests.engine.writers import CELLS, Key, planned, write_the_rest
 
 KILLS, RUNS = 10, 20
 
@@ -24,7 +24,7 @@ KILLS, RUNS = 10, 20
 def begin(folder: Path) -> tuple[multiprocessing.process.BaseProcess, Connection]:
     """A writer, forked from a server that has imported everything already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.engine.killed_writer"])
+    context.set_forkserver_preload(["tests.engine.writers"])
     ours, theirs = context.Pipe(duplex=False)
     writer = context.Process(target=write_the_rest, args=(folder, theirs))
     writer.start()

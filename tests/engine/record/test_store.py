@@ -18,6 +18,7 @@ from aieng_bench.record.schema import ContenderInfo
 from aieng_bench.record.sources import resolve
 from aieng_bench.record.store import RunStore, file_name, load, write_whole
 from tests.engine.made import ENVIRONMENT, record
+from tests.engine.writers import begin_a_run
 
 ASKED = {"patterns": ("attention",), "quick": True}
 
@@ -40,6 +41,21 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     new_store(tmp_path)
     with pytest.raises(FileExistsError, match="--resume"):
         new_store(tmp_path)
+
+
+def test_of_those_that_begin_a_run_in_one_folder_at_once_one_wins(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.engine.writers"])
+    for attempt in range(3):
+        won = context.SimpleQueue()
+        processes = [context.Process(target=begin_a_run, args=(tmp_path / str(attempt), won)) for _ in range(8)]
+        for process in processes:
+            process.start()
+        runs = [won.get() for _ in processes]
+        for process in processes:
+            process.join()
+        assert [run for run in runs if run] == [RunStore.open(tmp_path / str(attempt)).run]
+        assert {file.name for file in (tmp_path / str(attempt)).iterdir()} == {"run.json", "records"}
 
 
 def test_a_folder_without_a_run_and_a_broken_manifest_are_told_apart(tmp_path):

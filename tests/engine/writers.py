@@ -1,13 +1,14 @@
-"""A process that writes a run as a resumed one does, to be killed. It imports little, as hundreds of it are started."""
+"""What processes do that write to one run, to be killed or to race. It imports little, as hundreds of them are started."""
 
 from __future__ import annotations
 
 from multiprocessing.connection import Connection
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from aieng_bench.record import Record
 from aieng_bench.record.store import RunStore
-from tests.engine.made import record
+from tests.engine.made import ENVIRONMENT, record
 
 CELLS = 36
 Key = tuple[str, str, str]
@@ -27,3 +28,11 @@ def write_the_rest(folder: Path, acknowledge: Connection) -> None:
             store.write(made)
             acknowledge.send(made.key)
     acknowledge.send(None)
+
+
+def begin_a_run(folder: Path, won: SimpleQueue[str]) -> None:
+    """Tell the id of the run that was begun in ``folder``, '' if another process was first."""
+    try:
+        won.put(RunStore.create(folder, command="aieng-bench run toy", asked={}, environment=ENVIRONMENT).run)
+    except FileExistsError:
+        won.put("")
