@@ -18,7 +18,7 @@ Inputs are never written to, and equal inputs give bit-equal results on a CPU at
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, strided
 
 from aieng_kernels.attention import ops
 from aieng_kernels.attention.dropin import scaled_dot_product_attention
@@ -51,6 +51,8 @@ def check_arguments(q: Tensor, k: Tensor, v: Tensor, is_causal: bool, scale: flo
     for name, x in (("q", q), ("k", k), ("v", v)):
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} must be a Tensor, not {type(x).__name__}")
+        if x.is_nested or x.layout is not strided:
+            raise TypeError(f"{name} must be a dense tensor, not {'nested' if x.is_nested else x.layout}")
         if x.ndim != 4:
             raise ValueError(f"{name} must have 4 dimensions (batch, heads, length, head dim); its shape is {tuple(x.shape)}")
         if x.dtype not in ops.DTYPES:

@@ -46,10 +46,16 @@ def diffusion_step(
     Raises TypeError or ValueError that names the argument; RuntimeError where a gradient would be needed.
     """
     _check(sample, model_output, uncond, noise)
+    if not isinstance(coefficients, Coefficients):
+        raise TypeError(f"coefficients must be Coefficients, not {type(coefficients).__name__}")
+    if not hasattr(guidance, "__float__"):
+        raise TypeError(f"guidance must be a number, not {type(guidance).__name__}")
     if noise is None and coefficients.sigma != 0 and seed is None:
         seed = draw_seed()
     seed = 0 if seed is None else seed
     for name, number in (("seed", seed), ("offset", offset)):
+        if not isinstance(number, (int, torch.SymInt)):
+            raise TypeError(f"{name} must be an int, not {type(number).__name__}")
         if not 0 <= number < 2**63:
             raise ValueError(f"{name}={number} must be in [0, 2**63)")
     scalars = (ops.pack(coefficients), float(guidance), seed, offset, backend)
@@ -154,6 +160,8 @@ def draw_seed() -> int:
 def _check(sample: Tensor, model_output: Tensor, uncond: Tensor | None, noise: Tensor | None) -> None:
     if not isinstance(sample, Tensor):
         raise TypeError(f"sample must be a Tensor, not {type(sample).__name__}")
+    if sample.is_nested or sample.layout is not torch.strided:
+        raise TypeError(f"sample must be a dense tensor, not {'nested' if sample.is_nested else sample.layout}")
     if sample.dtype not in ops.DTYPES:
         raise TypeError(f"sample must be one of {', '.join(ops.DTYPES.values())}, not {sample.dtype}")
     shape, dtype, device = sample.shape, sample.dtype, sample.device
@@ -163,6 +171,8 @@ def _check(sample: Tensor, model_output: Tensor, uncond: Tensor | None, noise: T
             continue
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} must be a Tensor, not {type(x).__name__}")
+        if x.is_nested or x.layout is not torch.strided:
+            raise TypeError(f"{name} must be a dense tensor, not {'nested' if x.is_nested else x.layout}")
         if x.shape != shape:
             raise ValueError(f"{name} must have sample's shape {tuple(shape)}, not {tuple(x.shape)}")
         if x.dtype != dtype:
@@ -175,6 +185,8 @@ def _check(sample: Tensor, model_output: Tensor, uncond: Tensor | None, noise: T
 
 
 def _check_out(out: tuple[Tensor, Tensor | None], sample: Tensor) -> None:
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise TypeError("out must be a tuple of two: the previous sample, and the original or None")
     for n, x in enumerate(out):
         if x is None and n == 1:
             continue

@@ -52,6 +52,8 @@ def good():
     ("change", "error", "names"),
     [
         ({"q": 3}, TypeError, "q"),
+        ({"q": torch.zeros(2, 4, 5, 8).to_sparse()}, TypeError, "q"),
+        ({"v": torch.zeros(2, 4, 5, 8).to_mkldnn()}, TypeError, "v"),
         ({"k": torch.zeros(5, 8)}, ValueError, "k"),
         ({"q": torch.zeros(2, 4, 5, 8, dtype=torch.int64)}, TypeError, "q"),
         ({"v": torch.zeros(2, 4, 5, 8, dtype=torch.float16)}, TypeError, "v"),
