@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from aieng_bench import ceilings as module
 from aieng_bench import ceilings_cpu
-from aieng_bench.ceilings import Ceilings, cache_file, calibrate, fingerprint, limit, load_or_calibrate, merged
+from aieng_bench.ceilings import Ceilings, cache_file, calibrate, fingerprint, limit, load_or_calibrate, merged, recall, remember
 from aieng_bench.define import Work
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -218,3 +219,14 @@ def test_working_sets_reach_past_the_last_level_cache() -> None:
         assert sizes == sorted(set(sizes))
         assert sizes[0] == threads * ceilings_cpu.SMALLEST_PER_THREAD
         assert sizes[-1] >= ceilings_cpu.last_level_cache()
+
+
+def test_of_several_that_remember_at_once_one_is_believed_and_none_is_torn(cache: Path) -> None:
+    """Two calibrations at once: whoever reads meanwhile finds one of them whole."""
+    candidates = [made(rates={"float32": 1e9 * (n + 1)}) for n in range(8)]
+    remember(candidates[0])
+    with ThreadPoolExecutor(8) as pool:
+        writing = [pool.submit(remember, one) for one in candidates * 4]
+        while not all(one.done() for one in writing):
+            assert recall("cpu", 2) in candidates
+    assert [file.name for file in cache.rglob("*.*")] == [cache_file("cpu", 2).name]

@@ -159,3 +159,23 @@ def test_malloc_settings_differ_in_nothing_else(tmp_path: Path, monkeypatch: pyt
     tuned, default = (worker_environment(m, tmp_path) for m in ("tuned", "default"))
     assert {k for k in tuned if k.startswith("MALLOC_")} == {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"}
     assert {k: v for k, v in tuned.items() if not k.startswith("MALLOC_")} == default
+
+
+def test_every_run_compiles_and_autotunes_anew_in_caches_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that two runs at once share none, and none is stale."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/shared")
+    ours, theirs = (worker_environment("tuned", tmp_path / name) for name in ("ours", "theirs"))
+    for cache in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TMPDIR"):
+        assert Path(ours[cache]).is_relative_to(tmp_path / "ours")
+        assert Path(theirs[cache]).is_relative_to(tmp_path / "theirs")
+
+
+@pytest.mark.parametrize(
+    "reply", [{"ok": True}, {"ok": True, "value": []}, {"ok": False}, {"ok": False, "outcome": "GREAT", "reason": ""}, {}]
+)
+def test_an_answer_without_its_parts_is_a_crash_of_the_worker_and_not_of_the_run(puppet: Worker, reply: dict[str, object]) -> None:
+    """A contender shares the process that answers, and can find out its token."""
+    with pytest.raises(Failure, match="no answer") as caught:
+        puppet._unpack({"token": "t", **reply}, "turn", "t")
+    assert caught.value.outcome is Outcome.CRASHED
+    assert puppet.closed
