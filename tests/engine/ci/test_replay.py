@@ -141,3 +141,14 @@ def test_a_side_that_cannot_be_built_has_an_exit_code(side: str, code: int, monk
     done = runner.invoke(app, ["ci", "BASE", "HEAD"])
     assert done.exit_code == code
     assert done.stderr == f"aieng-bench: {side}: pip ended with 1: no wheel\n"
+
+
+def test_a_real_run_of_a_repository_with_a_planted_slow_down() -> None:
+    """What ``scripts/plant_regression.py`` measured: ``planted`` is slower by a tenth in head, ``steady`` is not."""
+    base, head = (load(RECORDED.parent / "planted" / f"{side}.jsonl").records for side in ("base", "head"))
+    found = compare(base, head, interleaved=True)
+    assert found.exit_code == 1
+    assert {change.contender for change in found.changes if change.verdict == "SLOWER"} == {"planted"}
+    for change in found.changes:
+        assert change.effect is not None
+        assert change.effect.low < (1 / 1.10 if change.contender == "planted" else 1.0) < change.effect.high
