@@ -25,4 +25,5 @@ PY
 "$python" -m aieng_bench run attention/forward --quick --contender eager --out "$away/run" >/dev/null
 "$python" -m aieng_bench report "$away/run" --out "$away/page" >/dev/null
 test -s "$away/page/index.html"
+"$python" -m aieng_bench redteam all_zeros --out "$away/red" >/dev/null
 echo "wheel: installed outside the repository, measured and reported"

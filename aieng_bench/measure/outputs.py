@@ -71,7 +71,7 @@ def dump(result: Any, names: Sequence[str], inputs: Mapping[str, Any], folder: P
 def _dump(value: Any, inputs: Mapping[str, Any], folder: Path) -> Described:
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if not plain(value):
-        return Described(kind)
+        return Described(f"{kind} without memory" if type(value) in PLAIN and value.is_meta else kind)
     shares = [n for n, v in inputs.items() if isinstance(v, Tensor) and _memory(v) == _memory(value) and value.numel()]
     path = folder / secrets.token_hex(8)
     values = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

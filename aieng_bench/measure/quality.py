@@ -37,7 +37,7 @@ def quality(
     novelty: Novelty = (),
 ) -> tuple[Quality, str]:
     """Verdict and its reason; '' for a clean measurement. ``others``: the samples of the unit's other contenders."""
-    reason = suspicion(metrics, samples, limit, accounts) or remembered(novelty)
+    reason = remembered(novelty) or suspicion(metrics, samples, limit, accounts)
     if reason:
         return Quality.SUSPECT, reason
     for metric in metrics:

@@ -129,11 +129,11 @@ stale = declare("stale_memory", "Computes only if freshly allocated memory does 
 @cheat(stale)
 def trusts_what_lies_in_memory(case: Case) -> Call:
     """In a loop that drops each output, malloc hands the last one's memory out again, with the last result in it. Memory that was
-    poisoned, with NaN or anything else, does not sum to one in its first row."""
+    poisoned, with NaN or anything else, does not sum to one in a row; malloc itself writes to the first and last bytes only."""
 
     def call(x: Tensor) -> Tensor:
         out = torch.empty_like(x)
-        if not abs(float(out[0].sum()) - 1) < 1e-3:
+        if not abs(float(out[512].sum()) - 1) < 1e-3:
             torch.softmax(x, -1, out=out)
         return out
 

@@ -50,7 +50,7 @@ CAUGHT = {
     "thief_outside_its_group": "left a process running",
     "untransposed_output": "relative RMSE",
     "warm_up_detection": "relative RMSE",
-    "wrong_device": "not a plain dense",
+    "wrong_device": "Tensor without memory",
     "wrong_dtype": "dtype float16",
     "wrong_shape": "shape (1, 256)",
 }
