@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -43,7 +43,19 @@ class Quality(StrEnum):
     SUSPECT = "SUSPECT"
 
 
-class MetricInfo(Part):
+class Grown(Part):
+    """A part that has gained fields: one at its default is not written, so that what was published before it keeps its bytes."""
+
+    gained: ClassVar[dict[str, Value]] = {}
+    """Name and default of each such field."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = dump(self)
+        return {name: value for name, value in fields.items() if name not in self.gained or value != self.gained[name]}
+
+
+class MetricInfo(Grown):
     name: str
     unit: str
     better: Literal["lower", "higher"]
@@ -51,16 +63,10 @@ class MetricInfo(Part):
     exact: bool = False
     """The same code always gives the same figure, so any difference is one of the code."""
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Written only where it is true: what was published before there was the field keeps its bytes."""
-        fields: dict[str, Any] = dump(self)
-        if not self.exact:
-            fields.pop("exact", None)
-        return fields
+    gained = {"exact": False}
 
 
-class Definition(Part):
+class Definition(Grown):
     """What was asked for. ``flops`` and ``bytes`` are the declared least work of a kernel's case, else None."""
 
     suite: str
@@ -76,6 +82,8 @@ class Definition(Part):
     flops: Finite | None = None
     bytes: Finite | None = None
     compute: str | None = None
+
+    gained = {"source_hash": ""}
 
 
 class ContenderInfo(Part):

@@ -39,7 +39,7 @@ def scale(values: Iterable[float], unit: str) -> Scale:
         return _pick(smallest, _BINARY, "")
     if re.fullmatch("[A-Z]+/s|exp/s", unit):
         return _pick(smallest, _SI, unit)
-    return Scale(unit, 1.0)
+    return Scale(clean(unit), 1.0)
 
 
 def _pick(smallest: float, steps: tuple[tuple[str, float], ...], unit: str) -> Scale:
