@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 .PHONY: bench test lint install clean
 bench: install
-	@$(BIN)/aieng-bench run attention/forward '*' --quick --resume --out runs/quick; status=$$?; [ $$status -le 2 ] || exit $$status; \
+	@$(BIN)/aieng-bench run attention/forward kernels vision --quick --resume --out runs/quick; status=$$?; [ $$status -le 2 ] || exit $$status; \
 	$(BIN)/aieng-bench report runs/quick --out reports/site && exit $$status
 
 test: lint
