@@ -47,10 +47,12 @@ def line(group: Group, best: Row) -> list[str]:
 
 
 def section(published: Path) -> str:
-    """One machine's table: for each case the best of ours that is ranked; cases without one say so."""
+    """One machine's table: of each case that has any of ours the best that is ranked, or that none is."""
     records = load(published).records
     rows = []
     for group in groups(records):
+        if all(row.record.contender.kind != "ours" for row in group.rows):
+            continue
         ours = [row for row in group.rows if row.rank is not None and row.record.contender.kind == "ours"]
         blank = [text(group.definition.benchmark), text(group.label), "none ranked", *[NOTHING] * 4]
         rows.append(line(group, ours[0]) if ours else blank)
