@@ -80,6 +80,7 @@ def _study(group: Group, rows: Sequence[Row]) -> RenderableType:
         scale = format.scale([value for value in values if value is not None], metric.unit)
         table.add_row(Text(format.column(metric, scale.unit)), *(scale.text(value) for value in values))
     table.add_row("peak memory", *(format.memory(row.record) for row in rows))
+    table.columns[0].overflow, table.columns[0].no_wrap = "fold", False  # a title may wrap, a figure must not be cut
     if group.headline is not None:
         title = format.clean(group.headline.title or group.headline.name)
         against = Text(f"{title}, × {format.clean(group.definition.baseline)}", style="dim")
