@@ -28,8 +28,13 @@ class Rate(Part):
 
 
 class Trial(Part):
-    """Comparisons with ``launches`` a side. ``resampled``: launches drawn from the recorded ones; ``real``: runs as they were."""
+    """Comparisons with ``launches`` a side.
 
+    ``by``: ``compare``, of two runs at two times, or ``ci``, of two sides in the same rounds, looked at again where undecided.
+    ``resampled``: launches drawn from the recorded ones, and slowed down by arithmetic; ``real``: launches as they ran.
+    """
+
+    by: Literal["compare", "ci"]
     kind: Literal["resampled", "real"]
     launches: int
     false_alarms: Rate
@@ -60,22 +65,43 @@ class Calibration(Part):
 
     @property
     def line(self) -> str:
-        """What a leaderboard's reader should know, in one line."""
-        told = "; ".join(_told(trial, self.slowdown) for trial in self.trials)
-        where = f"{self.cpu}, {self.cores} cores, {self.measured}, {self.beside}"
-        return f"How sure a comparison is: {told}. On {where} ({self.launches:,} recorded launches)."
+        """What a leaderboard's reader should know, in one line: how two runs like it compare."""
+        few = next(t for t in self.trials if (t.by, t.kind, t.launches) == ("compare", "resampled", LEADERBOARD))
+        return (
+            f"How sure a comparison of two such runs is, at {LEADERBOARD} launches a side: unchanged code called changed in"
+            f" {few.false_alarms}, a {_percent(self.slowdown)} % slow-down found in {few.found} ({self.where})."
+        )
+
+    @property
+    def where(self) -> str:
+        return f"{self.cpu}, {self.cores} cores, {self.measured}, {self.beside}"
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """Every trial, in the order of HEADS."""
+        return [
+            (
+                f"{trial.by}, {trial.launches} launches a side",
+                trial.kind,
+                str(trial.false_alarms),
+                str(trial.found),
+                f"{trial.noisy.hits:,}",
+                "–" if trial.kind == "real" else f"{_percent(trial.smallest)} %" if trial.smallest else "none tried",
+            )
+            for trial in self.trials
+        ]
 
 
-def _told(trial: Trial, slowdown: float) -> str:
-    parts = [
-        f"{trial.launches} launches a side ({trial.kind}): false alarms {trial.false_alarms}",
-        f"{_percent(slowdown)} % slow-down found {trial.found}",
-        f"too noisy to judge {trial.noisy.hits:,}",
-    ]
-    if trial.kind == "resampled":
-        smallest = "more than any tried" if trial.smallest is None else f"{_percent(trial.smallest)} %"
-        parts.append(f"smallest found 95 % of the time among the rest {smallest}")
-    return ", ".join(parts)
+LEADERBOARD = 5
+"""Launches of a full run."""
+HEADS = (
+    "Comparison",
+    "Launches",
+    "Unchanged called changed",
+    "Slow-down found",
+    "Too noisy to judge",
+    "Found 95 % of the time, among the rest",
+)
 
 
 def _percent(part: float) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 
 from aieng_bench.effect import centred, holm, log, quotient, shift
 from aieng_bench.record.schema import Correctness, Environment, MetricInfo, Outcome, Quality, Record
-from aieng_bench.summary import Floats, Over, Ratio, interval, median, observations, observed, speedup
+from aieng_bench.summary import Floats, Over, Ratio, interval, median, observed
 
 ALPHA = 0.05
 BAND = 0.02
@@ -218,11 +218,12 @@ def _exact(change: Change, old: Record, new: Record) -> Change:
 def _paired(change: Change, old: Record, new: Record) -> Change:
     if old.inputs_hash != new.inputs_hash:
         return replace(change, reason="the two sides were given different inputs")
-    effect = speedup(new, old, change.metric)
-    if effect is None:
+    logs, over = observed(new, old, change.metric)
+    if not len(logs):
         return replace(change, reason="no rounds in common")
-    p = centred(observations(new, old, change.metric))
-    return replace(change, effect=effect, p=None if p is None else min(1.0, LOOKS * p))
+    found = centred(logs)
+    effect = interval(logs, over) if found is None or over == "rounds" else found.ratio(over, len(logs))
+    return replace(change, effect=effect, p=None if found is None else min(1.0, LOOKS * found.p))
 
 
 def _against_pin(change: Change, cells: tuple[Record, Record], pins: tuple[Record | None, Record | None], pin: str) -> Change:
@@ -234,24 +235,17 @@ def _against_pin(change: Change, cells: tuple[Record, Record], pins: tuple[Recor
         if not len(logs):
             return replace(change, reason=f"in {side}, no rounds shared with the baseline {pin}")
         sides.append((over, logs))
-    found = _shifted(change, *sides)
-    if found is not None:
-        return found
-    old, new = (speedup(cell, baseline, change.metric) for cell, baseline in zip(cells, pins) if baseline)
-    return replace(change, effect=quotient(new, old) if new and old else None, p=_p(sides))
+    return _between(change, *sides)
 
 
-def _shifted(change: Change, base: tuple[Over, Floats], head: tuple[Over, Floats]) -> Change | None:
-    """By launches, or seeds, on both sides; None where rounds are all that varied, which are no independent observations."""
+def _between(change: Change, base: tuple[Over, Floats], head: tuple[Over, Floats]) -> Change:
+    """By launches, or seeds; where rounds alone varied, which are no independent observations, by the sides' own intervals."""
     found = shift(head[1], base[1])
+    p = None if found is None else found.p
     if found is None or base[0] != head[0] or base[0] == "rounds":
-        return None
-    return replace(change, effect=found.ratio(base[0], min(len(base[1]), len(head[1]))), p=found.p)
-
-
-def _p(sides: Sequence[tuple[Over, Floats]]) -> float | None:
-    found = shift(sides[1][1], sides[0][1])
-    return None if found is None else found.p
+        old, new = (interval(logs, over) for over, logs in (base, head))
+        return replace(change, effect=quotient(new, old), p=p)
+    return replace(change, effect=found.ratio(base[0], min(len(base[1]), len(head[1]))), p=p)
 
 
 def _absolute(change: Change, old: Record, new: Record) -> Change:
@@ -263,11 +257,7 @@ def _absolute(change: Change, old: Record, new: Record) -> Change:
         if (values <= 0).any():
             return replace(change, reason="a figure is not positive")
         sides.append(("launches" if len(launches) > 1 else "rounds", sign * np.log(values)))
-    found = _shifted(change, *sides)
-    if found is not None:
-        return found
-    base, head = (interval(logs, over) for over, logs in sides)
-    return replace(change, effect=quotient(head, base), p=_p(sides))
+    return _between(change, *sides)
 
 
 def _decide(changes: Sequence[Change]) -> list[Change]:

@@ -52,8 +52,10 @@ def shift(new: Floats, old: Floats) -> Shift | None:
     value, square = over - under, over_error + under_error
     if square == 0:
         return Shift(value, value, value, 0.0 if value else 1.0)
-    error = math.sqrt(square)
-    freedom = square**2 / (over_error**2 / over_freedom + under_error**2 / under_freedom)
+    return _shift(value, math.sqrt(square), square**2 / (over_error**2 / over_freedom + under_error**2 / under_freedom))
+
+
+def _shift(value: float, error: float, freedom: float) -> Shift:
     half = float(stats.t.ppf(0.975, freedom)) * error
     return Shift(value, value - half, value + half, 2 * float(stats.t.sf(abs(value) / error, freedom)))
 
@@ -67,13 +69,17 @@ def _trimmed(values: Floats) -> tuple[float, float, int]:
     return float(kept.mean()), (n - 1) * winsorised / (h * (h - 1)), h - 1
 
 
-def centred(values: Floats) -> float | None:
-    """Two-sided p of a mean of zero (Student's test of paired differences); None for fewer than two observations."""
+def centred(values: Floats) -> Shift | None:
+    """How far from zero paired differences lie, by the trimmed mean of :func:`shift` (Tukey and McLaughlin 1963).
+
+    None for fewer than two.
+    """
     if len(values) < 2:
         return None
-    if np.ptp(values) == 0:
-        return 1.0 if values[0] == 0 else 0.0
-    return float(stats.ttest_1samp(values, 0.0).pvalue)
+    value, square, freedom = _trimmed(values)
+    if square == 0:
+        return Shift(value, value, value, 0.0 if value else 1.0)
+    return _shift(value, math.sqrt(square), freedom)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -16,9 +16,8 @@ both divides out. What is sampled anew gives its interval (``Ratio.over``):
 from __future__ import annotations
 
 import math
-import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -136,7 +135,14 @@ def medians(record: Record) -> dict[str, float]:
 def median(record: Record, metric: str) -> float | None:
     """The figure of a metric: the median over launches of the median over rounds; None without samples."""
     launches = [launch for launch in record.samples.get(metric, ()) if launch]
-    return statistics.median(statistics.median(launch) for launch in launches) if launches else None
+    return _middle(_middle(launch) for launch in launches) if launches else None
+
+
+def _middle(values: Iterable[float]) -> float:
+    """The median, in a fraction of the time of ``statistics.median``."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def percent_of_limit(record: Record, headline: MetricInfo) -> float | None:
@@ -164,14 +170,14 @@ def observations(record: Record, other: Record, metric: MetricInfo) -> Floats:
 def observed(record: Record, other: Record, metric: MetricInfo) -> tuple[Floats, Over]:
     """:func:`observations`, and what they are of."""
     pairs = paired(record, other, metric)
-    if any(min(pair) <= 0 for launch in pairs for pair in launch):
+    if any(above <= 0 or below <= 0 for launch in pairs for above, below in launch):
         pairs = []
     logs = [[math.log(above / below) for above, below in launch] for launch in pairs]
     if record.definition.kind == "study":
         return np.array([log for launch in logs for log in launch]), "seeds"
     if len(logs) == 1:
         return np.array(logs[0]), "rounds"
-    return np.array([statistics.median(launch) for launch in logs]), "launches"
+    return np.array([_middle(launch) for launch in logs]), "launches"
 
 
 def paired(record: Record, other: Record, metric: MetricInfo) -> list[list[tuple[float, float]]]:
@@ -196,14 +202,16 @@ def interval(logs: Floats, over: Over) -> Ratio:
     One seed alone has no interval, and six rounds are the fewest for which the widest interval there is covers 95 %.
     """
     if over == "rounds":
-        ordered = np.sort(logs)
+        ordered = sorted(logs.tolist())
         skipped = _skipped(len(ordered))
-        centre, low, high = np.median(ordered), ordered[skipped], ordered[len(ordered) - 1 - skipped]
+        centre, low, high = _middle(ordered), ordered[skipped], ordered[len(ordered) - 1 - skipped]
     else:
-        centre = logs.mean()
-        half = student(len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
+        values = logs.tolist()  # five or so, of which numpy's own functions take ten times as long
+        centre = math.fsum(values) / len(values)
+        squares = math.fsum((value - centre) ** 2 for value in values)
+        half = student(len(values) - 1) * math.sqrt(squares / (len(values) - 1) / len(values)) if len(values) > 1 else math.inf
         low, high = centre - half, centre + half
-    return Ratio(_exp(float(centre)), _exp(float(low)), _exp(float(high)), over, len(logs))
+    return Ratio(_exp(centre), _exp(low), _exp(high), over, len(logs))
 
 
 def _skipped(n: int) -> int:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from aieng_bench import calibration
 from aieng_bench.record.reading import load
+from aieng_bench.record.schema import Record
+from aieng_bench.redteam import is_redteam
 from aieng_bench.report.format import NOTHING, percent, quantity, ratio
 from aieng_bench.report.markdown import table, text
 from aieng_bench.summary import Group, Row, groups
@@ -24,10 +26,17 @@ HEADS = [
 ]
 
 
-def newest_runs() -> list[Path]:
-    """The file of each machine that was measured last; two of one day differ in name only by their commits."""
-    folders = [folder for folder in sorted((ROOT / "results").iterdir()) if any(folder.glob("*.jsonl"))]
-    return [max(folder.glob("*.jsonl"), key=lambda file: load(file).records[0].created) for folder in folders]
+def newest_runs() -> list[tuple[Path, list[Record]]]:
+    """The file of each machine that was measured last, and its records; the red team's are no leaderboard.
+
+    Two files of one day differ in name only by their commits.
+    """
+    newest = []
+    for folder in sorted((ROOT / "results").iterdir()):
+        files = ((file, [r for r in load(file).records if not is_redteam(r)]) for file in sorted(folder.glob("*.jsonl")))
+        found = [(file, records) for file, records in files if records]
+        newest += [max(found, key=lambda run: run[1][0].created)] if found else []
+    return newest
 
 
 def line(group: Group, best: Row) -> list[str]:
@@ -46,9 +55,8 @@ def line(group: Group, best: Row) -> list[str]:
     ]
 
 
-def section(published: Path) -> str:
+def section(published: Path, records: list[Record]) -> str:
     """One machine's table: of each case that has any of ours the best that is ranked, or that none is."""
-    records = load(published).records
     rows = []
     for group in groups(records):
         if all(row.record.contender.kind != "ours" for row in group.rows):
@@ -69,7 +77,7 @@ def main() -> int:
     before = readme.read_text()
     head, rest = before.split(BEGIN)
     tail = rest.split(END)[1]
-    shown = [*(section(path) for path in newest_runs()), text(calibration.load().line)]
+    shown = [*(section(*run) for run in newest_runs()), text(calibration.load().line)]
     after = f"{head}{BEGIN}\n" + "\n\n".join(shown) + f"\n{END}{tail}"
     if "--check" in sys.argv:
         return int(after != before)

@@ -31,13 +31,15 @@ _WARN = {Outcome.TIMEOUT, Outcome.OOM, Outcome.OOM_HOST, Quality.NOISY}
 def board(group: Group) -> Board:
     """The table of a case; a column in which no row has anything is left out."""
     shown = [row for row in group.rows if row.medians]
-    columns = [(head, cell) for head, cell in _columns(group, shown) if any(cell(row).sort is not None for row in shown)]
-    rows = tuple(_row(row, [cell for _, cell in columns]) for row in group.rows)
+    columns = [(head, [cell(row) for row in shown]) for head, cell in _columns(group, shown)]
+    columns = [(head, cells) for head, cells in columns if any(cell.sort is not None for cell in cells)]
+    cells = dict(zip(map(id, shown), zip(*(cells for _, cells in columns))))
+    rows = tuple(_row(row, cells.get(id(row), ())) for row in group.rows)
     heads = tuple(head for head, _ in columns) or (Column("Outcome", number=False),)
     return Board(f"{fmt.clean(group.label) or 'one case'} on {fmt.clean(str(group.case.get('device', '')))}", heads, rows)
 
 
-def _row(row: Row, cells: Sequence[Callable[[Row], Cell]]) -> BoardRow:
+def _row(row: Row, cells: tuple[Cell, ...]) -> BoardRow:
     record, shown = row.record, bool(row.medians)
     return BoardRow(
         rank=row.rank,
@@ -45,7 +47,7 @@ def _row(row: Row, cells: Sequence[Callable[[Row], Cell]]) -> BoardRow:
         kind=record.contender.kind,
         version=fmt.clean(f"{record.contender.package} {record.contender.version}".strip()),
         command=fmt.clean(record.command, limit=2000),
-        cells=tuple(cell(row) for cell in cells) if shown else (),
+        cells=cells,
         status=None if shown else status(record),
         log="" if shown else lines(record.log),
     )

@@ -64,7 +64,7 @@ def digits(value: float) -> str:
     if not 1e-4 <= abs(value) < 1e7:
         return f"{value:.2e}"
     # Rounded first, as 9.996 is 10.0 and not 10.00.
-    exponent = math.floor(math.log10(abs(float(f"{value:.2e}"))))
+    exponent = int(f"{value:.2e}"[-3:])
     return f"{value:,.{max(0, 2 - exponent)}f}"
 
 
@@ -138,12 +138,12 @@ def column(metric: MetricInfo, unit: str) -> str:
 
 def clean(text: str, limit: int = 400) -> str:
     """Text from a record made harmless to print: one line, without ANSI sequences, control, bidi or other invisible characters."""
-    text = _ANSI.sub("", text)
-    text = "".join(
-        " " if c in "\n\r\t" else c
-        for c in text
-        if c in "\n\r\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-    )
+    if not text.isprintable():  # nearly all is, and then there is nothing to take out
+        text = "".join(
+            " " if c in "\n\r\t" else c
+            for c in _ANSI.sub("", text)
+            if c in "\n\r\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        )
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from aieng_bench.calibration import HEADS
 from aieng_bench.report.build import INDEX_COLUMNS
 from aieng_bench.report.format import clean
 from aieng_bench.report.view import GUIDE, MATRIX_COLUMNS, Board, BoardRow, Cell, Claim, RunPage
 
+_PLAIN = re.compile(r"(?! )(?:[A-Za-z0-9,%×–()+=-]|[ .](?=[A-Za-z0-9(]))*")
+"""Text that nothing below changes, but for "www."; nearly all is, and figures are."""
 _MARKUP = re.compile(r"([\\`*_{}\[\]#~|!$])")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 def text(value: str) -> str:
     """Plain text in Markdown. A zero-width space breaks what GitHub would turn into a mention or a link by itself."""
+    if _PLAIN.fullmatch(value) and "www" not in value.lower():
+        return value
     escaped = _MARKUP.sub(r"\\\1", value.translate(_ENTITIES))
     broken = re.sub(r"@(?=\w)|(?<=:)//|(?i:www)(?=\.)", lambda match: f"{match[0]}\u200b", escaped)
     return " ".join(broken.split())
@@ -93,6 +98,8 @@ def run_markdown(page: RunPage) -> str:
         parts += [f"## {text(section.title)}", text(section.summary), text(section.facts), text(page.calibration)]
         for content in section.tables:
             parts += [f"### {text(content.label)}", board(content)]
+    trials = table([text(head) for head in HEADS], [[text(value) for value in row] for row in page.trials], [False] * len(HEADS))
+    parts += ["## How sure a comparison is", trials]
     parts += ["## How to read this", "\n".join(f"- **{name}**: {text(meaning)}" for name, meaning in GUIDE), text(page.provenance)]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -7,8 +7,8 @@ from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from plotly.offline import get_plotlyjs
 
+from aieng_bench.calibration import HEADS
 from aieng_bench.report.build import INDEX_COLUMNS
 from aieng_bench.report.format import clean
 from aieng_bench.report.view import GUIDE, MATRIX_COLUMNS, RunPage
@@ -23,22 +23,17 @@ def _templates() -> Environment:
 
 def run_html(page: RunPage, *, several: bool) -> str:
     """The page of one run; ``several``: it stands beside others and links to their index."""
-    plots = page.roofline is not None or any(section.plots for section in page.sections)
-    names = {"guide": GUIDE, "matrix_columns": MATRIX_COLUMNS}
-    return _templates().get_template("run.html.j2").render(page=page, **names, plots=plots, index=several)
+    names = {"guide": GUIDE, "matrix_columns": MATRIX_COLUMNS, "trial_heads": HEADS}
+    return _templates().get_template("run.html.j2").render(page=page, **names, index=several)
 
 
 def index_html(pages: Sequence[RunPage], title: str, scope: str) -> str:
     rows = [page.index_row for page in pages]
-    return (
-        _templates()
-        .get_template("index.html.j2")
-        .render(rows=rows, columns=INDEX_COLUMNS, title=clean(title), scope=scope, plots=False)
-    )
+    return _templates().get_template("index.html.j2").render(rows=rows, columns=INDEX_COLUMNS, title=clean(title), scope=scope)
 
 
 def assets() -> dict[str, str]:
     """The files beside the pages, by name."""
     folder = files("aieng_bench.report") / "templates"
     own = {name: (folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")}
-    return {**own, "plotly.min.js": get_plotlyjs()}
+    return {**own, "plotly.min.js": (files("plotly") / "package_data/plotly.min.js").read_text(encoding="utf-8")}

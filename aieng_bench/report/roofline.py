@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import plotly.graph_objects as go
-
 from aieng_bench.record.schema import Limit
 from aieng_bench.report import format as fmt
 from aieng_bench.report import plots
@@ -41,9 +39,9 @@ def roofline(groups: Sequence[Group], roles: plots.Roles) -> Plot | None:
     )
 
 
-def _ceilings(limits: dict[tuple[str, float, float | None], Limit], span: tuple[float, float]) -> list[Any]:
+def _ceilings(limits: dict[tuple[str, float, float | None], Limit], span: tuple[float, float]) -> list[dict[str, Any]]:
     """One line per pair of ceilings in the records; the bandwidth of a case is that of the memory its working set lives in."""
-    traces: list[Any] = []
+    traces: list[dict[str, Any]] = []
     rates: set[tuple[str, float | None]] = set()
     for (compute, bandwidth, rate), limit in sorted(limits.items(), key=lambda item: (item[0][0], item[0][1], item[0][2] or 0.0)):
         ridge = min(max(rate / bandwidth, span[0]), span[1]) if rate else span[1]
@@ -54,34 +52,34 @@ def _ceilings(limits: dict[tuple[str, float, float | None], Limit], span: tuple[
             f"{plots.inert(compute)}: {fmt.quantity(rate, 'FLOP/s')}<br>memory: {fmt.quantity(bandwidth, 'B/s')}<br>{limit.source}"
         )
         traces.append(
-            go.Scatter(
-                x=xs,
-                y=[min(x * bandwidth, rate) if rate else x * bandwidth for x in xs],
-                mode="lines+text",
-                name="measured ceilings" if limit.source == "measured" else "datasheet ceilings",
-                legendgroup=limit.source,
-                showlegend=not any(trace.legendgroup == limit.source for trace in traces),
-                meta={"role": "ceiling"},
-                line={"width": 1.5},
-                text=[""] * (len(xs) - 1) + [label],
-                textposition="top left",
-                hoverinfo="text",
-                hovertext=[hover] * len(xs),
-            )
+            {
+                "x": xs,
+                "y": [min(x * bandwidth, rate) if rate else x * bandwidth for x in xs],
+                "mode": "lines+text",
+                "name": "measured ceilings" if limit.source == "measured" else "datasheet ceilings",
+                "legendgroup": limit.source,
+                "showlegend": not any(trace["legendgroup"] == limit.source for trace in traces),
+                "meta": {"role": "ceiling"},
+                "line": {"width": 1.5},
+                "text": [""] * (len(xs) - 1) + [label],
+                "textposition": "top left",
+                "hoverinfo": "text",
+                "hovertext": [hover] * len(xs),
+            }
         )
     return traces
 
 
-def _points(points: Sequence[tuple[float, float, Row, Group]], roles: plots.Roles) -> Any:
-    return go.Scatter(
+def _points(points: Sequence[tuple[float, float, Row, Group]], roles: plots.Roles) -> dict[str, Any]:
+    return {
         **roles.marks(points[0][2].record),
-        x=[x for x, *_ in points],
-        y=[y for _, y, *_ in points],
-        mode="markers",
-        hoverinfo="text",
-        hovertext=[
+        "x": [x for x, *_ in points],
+        "y": [y for _, y, *_ in points],
+        "mode": "markers",
+        "hoverinfo": "text",
+        "hovertext": [
             f"{plots.inert(row.record.contender.name)}<br>{plots.inert(group.definition.title)}<br>{plots.inert(group.label)}<br>"
             f"{fmt.quantity(y, 'FLOP/s')}, {fmt.percent(row.percent_of_limit)} of the limit"
             for _, y, row, group in points
         ],
-    )
+    }

@@ -7,8 +7,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import plotly.graph_objects as go
-
 from aieng_bench.record.schema import MetricInfo, Record
 from aieng_bench.report import format as fmt
 from aieng_bench.report import plots
@@ -77,15 +75,15 @@ def tradeoff(group: Group, roles: plots.Roles) -> Plot | None:
         return None
     scale = fmt.scale([x[0] for _, x, _ in points], cost.unit)
     front = pareto([(x[0], y[0]) for _, x, y in points])
-    line = go.Scatter(
-        x=[points[i][1][0] / scale.factor for i in front],
-        y=[points[i][2][0] for i in front],
-        mode="lines",
-        line={"dash": "dot", "width": 1.5},
-        meta={"role": "ceiling"},
-        name="Pareto front",
-        hoverinfo="skip",
-    )
+    line = {
+        "x": [points[i][1][0] / scale.factor for i in front],
+        "y": [points[i][2][0] for i in front],
+        "mode": "lines",
+        "line": {"dash": "dot", "width": 1.5},
+        "meta": {"role": "ceiling"},
+        "name": "Pareto front",
+        "hoverinfo": "skip",
+    }
     largest = max(record.memory.get("peak_bytes", 0.0) for record, *_ in points) or 1.0
     bubbles = [_bubble(record, x, y, scale, largest, roles) for record, x, y in points]
     axis = {"rangemode": "tozero"}
@@ -111,22 +109,22 @@ def _bubble(
     scale: fmt.Scale,
     largest: float,
     roles: plots.Roles,
-) -> Any:
+) -> dict[str, Any]:
     peak = record.memory.get("peak_bytes", 0.0)
     marks = roles.marks(record)
     marks["marker"] |= {"size": 8 + 34 * (peak / largest) ** 0.5, "opacity": 0.75}
-    return go.Scatter(
+    return {
         **marks,
-        x=[x[0] / scale.factor],
-        y=[y[0]],
-        error_x={"type": "data", "array": [(x[1] or 0.0) / scale.factor], "thickness": 1},
-        error_y={"type": "data", "array": [y[1] or 0.0], "thickness": 1},
-        mode="markers+text",
-        text=[plots.inert(record.contender.name[:28])],
-        textposition="middle right",
-        cliponaxis=False,
-        hoverinfo="text",
-        hovertext=[
+        "x": [x[0] / scale.factor],
+        "y": [y[0]],
+        "error_x": {"type": "data", "array": [(x[1] or 0.0) / scale.factor], "thickness": 1},
+        "error_y": {"type": "data", "array": [y[1] or 0.0], "thickness": 1},
+        "mode": "markers+text",
+        "text": [plots.inert(record.contender.name[:28])],
+        "textposition": "middle right",
+        "cliponaxis": False,
+        "hoverinfo": "text",
+        "hovertext": [
             f"{plots.inert(record.contender.name)}<br>{fmt.digits(y[0])} at {scale.text(x[0])} {scale.unit}<br>{fmt.memory(record)}"
         ],
-    )
+    }

@@ -123,7 +123,9 @@ class RunPage:
     matrix: tuple[tuple[Cell, ...], ...]
     """The red team's catch matrix, empty for any other run: one cell per column of MATRIX_COLUMNS."""
     calibration: str
-    """How sure a comparison is; see :mod:`aieng_bench.calibration`."""
+    """How sure a comparison of runs like this one is; see :mod:`aieng_bench.calibration`."""
+    trials: tuple[tuple[str, ...], ...]
+    """All that is known of that, in the order of calibration.HEADS."""
     provenance: str
     index_row: tuple[Cell, ...]
 

@@ -1,4 +1,4 @@
-"""From recorded launches to aieng_bench/calibration.json, through compare() itself.
+"""From recorded launches to aieng_bench/calibration.json, through compare() and ci's two looks themselves.
 
 python scripts/calibration/evaluate.py pack [FOLDER]        recordings into launches.jsonl.gz
 python scripts/calibration/evaluate.py 'what ran beside'    launches.jsonl.gz into calibration.json
@@ -10,12 +10,14 @@ import gzip
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from work import SLOWDOWN
 
 from aieng_bench.calibration import Calibration, Rate, Trial
+from aieng_bench.ci.interleaving import AGAIN, Records, concluded
 from aieng_bench.compare import Change, Verdict, compare
 from aieng_bench.define import LATENCY
 from aieng_bench.measure.quality import quality
@@ -26,19 +28,21 @@ from aieng_bench.record.store import write_whole
 HERE = Path(__file__).parent
 LAUNCHES = HERE / "launches.jsonl.gz"
 RESULT = HERE.parent.parent / "aieng_bench/calibration.json"
-PIN, SAME, SLOWER = "other_work", "unchanged", "slower"
+PIN, SAME, COPY, SLOWER = CONTENDERS = ("other_work", "unchanged", "copy", "slower")
 DRAWS, CURVE_DRAWS = 1000, 200
-SIDES = (5, 16)
-"""Launches a side: of a leaderboard, and of a gate in continuous integration."""
-JOINED = (1, 4)
-"""Recordings that make a side of a real comparison: 5 launches, and 20."""
+TRIALS = (("compare", 5), ("compare", 16), ("ci", 16))
+"""Who compares, and launches a side: of a leaderboard; of many; of a gate in continuous integration at its first look."""
 TRIED = (0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)
 """Slow-downs of which the smallest that is found 95 % of the time is sought."""
 
 Launch = tuple[tuple[float, ...], ...]
-"""Samples of each contender of one launch, in the order PIN, SAME, SLOWER."""
+"""Samples of each contender of one launch, in the order of CONTENDERS."""
 Recording = dict[str, dict[str, Record]]
 """Case and contender to record."""
+Samples = Sequence[tuple[float, ...]]
+"""Of one contender, by launch."""
+Pair = Callable[[float | None], Change]
+"""A comparison of head with base. Of the slow-down in head: None for none, 0 for that of ``slower``, else what arithmetic adds."""
 
 
 def recordings(records: Sequence[Record]) -> list[Recording]:
@@ -46,119 +50,140 @@ def recordings(records: Sequence[Record]) -> list[Recording]:
     found: dict[str, Recording] = {}
     for record in sorted(records, key=lambda r: r.created):
         found.setdefault(record.run, {}).setdefault(record.case_id, {})[record.contender.name] = record
-    return [{case: cells for case, cells in one.items() if len(cells) == 3} for one in found.values()]
+    whole = [{case: cells for case, cells in one.items() if len(cells) == len(CONTENDERS)} for one in found.values()]
+    return [{case: cells for case, cells in one.items() if all(c.samples for c in cells.values())} for one in whole]
 
 
 def launches_of(cells: dict[str, Record]) -> list[Launch]:
-    return list(zip(*(cells[name].samples[LATENCY.name] for name in (PIN, SAME, SLOWER))))
+    return list(zip(*(cells[name].samples[LATENCY.name] for name in CONTENDERS)))
 
 
-def side(cells: dict[str, Record], launches: Sequence[Launch], slow: float | None = None, run: str = "") -> list[Record]:
-    """A run made of these launches, judged for noise as the engine does: the baseline, and as ``unchanged`` what is compared.
-
-    ``slow``: None for the recorded ``unchanged``, 0 for the recorded ``slower``, else ``unchanged`` slowed down by this part.
-    """
-    pin, same, slower = ([list(launch[i]) for launch in launches] for i in range(3))
-    ours = slower if slow == 0 else [[value * (1 + (slow or 0)) for value in launch] for launch in same]
-    both = ((PIN, pin, ours), (SAME, ours, pin))
-    made = []
-    for name, samples, other in both:
-        trust, reason = quality([LATENCY], {LATENCY.name: samples}, None, (), [{LATENCY.name: other}])
-        rounds = [list(range(len(launch))) for launch in samples]
-        fields = {"samples": {LATENCY.name: samples}, "rounds": rounds, "quality": trust, "quality_reason": reason, "run": run}
-        made.append(Record.model_validate({**cells[name].model_dump(), **fields}))
-    return made
+def measured(template: Record, run: str, samples: Samples, other: Samples) -> Record:
+    """A record of these launches, judged for noise as the engine does, beside the ``other`` of the same rounds."""
+    trust, reason = quality([LATENCY], {LATENCY.name: samples}, None, (), [{LATENCY.name: other}])
+    rounds = [list(range(len(launch))) for launch in samples]
+    fields = {"samples": {LATENCY.name: samples}, "rounds": rounds, "quality": trust, "quality_reason": reason, "run": run}
+    return Record.model_validate({**template.model_dump(), **fields})
 
 
-def verdict(base: list[Record], head: list[Record]) -> Change:
-    (change,) = compare(base, head).changes
+def slowed(launches: Sequence[Launch], name: str, slow: float | None) -> Samples:
+    name = SLOWER if slow == 0 else name
+    """What ``name`` took, or ``slower`` in its place, or slowed down by arithmetic; see Pair."""
+    samples = [launch[CONTENDERS.index(SLOWER if slow == 0 else name)] for launch in launches]
+    return [tuple(value * (1 + (slow or 0)) for value in launch) for launch in samples]
+
+
+def stored(cells: dict[str, Record], base: Sequence[Launch], head: Sequence[Launch]) -> Pair:
+    """Two runs of ``unchanged``, each with its baseline, compared as ``aieng-bench compare`` does."""
+
+    def side(launches: Sequence[Launch], slow: float | None, run: str) -> list[Record]:
+        pin, ours = slowed(launches, PIN, None), slowed(launches, SAME, slow)
+        return [measured(cells[PIN], run, pin, ours), measured(cells[SAME], run, ours, pin)]
+
+    return lambda slow: _only(compare(side(base, None, "base"), side(head, slow, "head")).changes)
+
+
+def gated(cells: dict[str, Record], first: Sequence[Launch], again: Sequence[Launch]) -> Pair:
+    """``unchanged`` and its copy in the same rounds, compared as ``aieng-bench ci`` does: looked at again where undecided."""
+
+    def look(launches: Sequence[Launch], slow: float | None) -> Records:
+        base, head = slowed(launches, SAME, None), slowed(launches, COPY, slow)
+        return [measured(cells[SAME], "base", base, head)], [measured(cells[SAME], "head", head, base)]
+
+    def call(slow: float | None) -> Change:
+        once = look(first, slow)
+        undecided = _only(concluded(once).changes).verdict is Verdict.UNDECIDED
+        return _only(concluded(once, look(again, slow)).changes if undecided else concluded(once).changes)
+
+    return call
+
+
+def _only(changes: Sequence[Change]) -> Change:
+    (change,) = changes
     return change
 
 
-def refused(change: Change) -> bool:
-    return change.reason.endswith(f"is {Quality.NOISY}")
+def drawn(found: Sequence[Recording], by: str, launches: int, count: int) -> Iterator[Pair]:
+    """Comparisons of drawn launches, always the same ones.
 
-
-def trial(kind: str, launches: int, same: Sequence[Change], slowed: Sequence[Change], smallest: float | None = None) -> Trial:
-    calls = [change.verdict for change in same]
-    return Trial.model_validate(
-        {
-            "kind": kind,
-            "launches": launches,
-            "false_alarms": Rate.of(sum(call in (Verdict.SLOWER, Verdict.FASTER) for call in calls), len(calls)),
-            "found": Rate.of(sum(change.verdict is Verdict.SLOWER for change in slowed), len(slowed)),
-            "noisy": Rate.of(sum(map(refused, same)), len(calls)),
-            "smallest": smallest,
-        }
-    )
-
-
-def draws(found: Sequence[Recording], launches: int, count: int) -> Iterator[Callable[[float | None], Change]]:
-    """Pairs of runs of drawn launches, as functions of the slow-down injected into the second; always the same.
-
-    The launches of a case, from all recordings, are split at random, and each side draws from a half of its own. Never with
+    The launches of a case, from all recordings, are split at random, and each side or look draws from a part of its own. Never with
     replacement: a launch drawn twice is one observation that counts as two, and gave 9 % false alarms. So only cases that have
-    two sides' launches take part.
+    enough launches take part.
     """
     generator = np.random.Generator(np.random.PCG64(launches))
     pools: dict[str, list[Launch]] = {}
     for one in found:
         for case, cells in one.items():
             pools.setdefault(case, []).extend(launches_of(cells))
-    cases = sorted(case for case, pool in pools.items() if len(pool) >= 2 * launches)
+    second = AGAIN * launches if by == "ci" else launches
+    cases = sorted(case for case, pool in pools.items() if len(pool) >= launches + second)
     for i in range(count if cases else 0):
         case = cases[i % len(cases)]
-        template, pool = next(one[case] for one in found if case in one), pools[case]
-        order = generator.permutation(len(pool))
-        base, head = ([pool[j] for j in places] for places in (order[:launches], order[launches : 2 * launches]))
-
-        def call(slow: float | None, template=template, base=base, head=head) -> Change:  # type: ignore[no-untyped-def]
-            return verdict(side(template, base, run="base"), side(template, head, slow, run="head"))
-
-        yield call
+        cells, pool = next(one[case] for one in found if case in one), pools[case]
+        order = [pool[j] for j in generator.permutation(len(pool))]
+        yield (gated if by == "ci" else stored)(cells, order[:launches], order[launches : launches + second])
 
 
-def resampled(found: Sequence[Recording], launches: int) -> Trial | None:
-    """None if no case has the launches of two sides."""
-    pairs = list(draws(found, launches, DRAWS))
+def ran(found: Sequence[Recording], by: str, launches: int) -> Iterator[Pair]:
+    """Comparisons of launches as they ran.
+
+    By ``compare``: recordings are paired in time, disjoint, and give a comparison for every ``launches`` that they have. By ``ci``:
+    each recording is a first look; a second takes the launches of the recordings after it, which other second looks share.
+    """
+    for i, one in enumerate(found):
+        for case, cells in one.items():
+            later = [found[(i + step) % len(found)] for step in range(1, AGAIN + 1)]
+            mine, following = launches_of(cells), [launches_of(one[case]) if case in one else [] for one in later]
+            if by == "ci":
+                if len(mine) >= launches and all(len(rest) >= launches for rest in following) and len(found) > AGAIN:
+                    yield gated(cells, mine[:launches], list(chain.from_iterable(rest[:launches] for rest in following)))
+            elif i % 2 == 0 and i + 1 < len(found):
+                for start in range(0, min(len(mine), len(following[0])) - launches + 1, launches):
+                    yield stored(cells, mine[start : start + launches], following[0][start : start + launches])
+
+
+def refused(change: Change) -> bool:
+    return change.reason.endswith(f"is {Quality.NOISY}")
+
+
+def trial(found: Sequence[Recording], by: str, kind: str, launches: int) -> Trial | None:
+    """None if there are not the launches for it."""
+    pairs = list(ran(found, by, launches) if kind == "real" else drawn(found, by, launches, DRAWS))
     if not pairs:
         return None
-    same, slowed = [pair(None) for pair in pairs], [pair(SLOWDOWN) for pair in pairs]
+    same, slower = [pair(None) for pair in pairs], [pair(0 if kind == "real" else SLOWDOWN) for pair in pairs]
     clean = [pair for pair, change in zip(pairs, same) if not refused(change)][:CURVE_DRAWS]
-    low, high = (0, len(TRIED)) if clean else (len(TRIED), len(TRIED))
-    while low < high:  # more slow-down is found no less often
+    calls = [change.verdict for change in same]
+    return Trial.model_validate(
+        {
+            "by": by,
+            "kind": kind,
+            "launches": launches,
+            "false_alarms": Rate.of(sum(call in (Verdict.SLOWER, Verdict.FASTER) for call in calls), len(calls)),
+            "found": Rate.of(sum(change.verdict is Verdict.SLOWER for change in slower), len(slower)),
+            "noisy": Rate.of(sum(map(refused, same)), len(calls)),
+            "smallest": None if kind == "real" else smallest(clean),
+        }
+    )
+
+
+def smallest(pairs: Sequence[Pair]) -> float | None:
+    """The smallest slow-down of those tried that is found in 95 % of the pairs, as more is found no less often."""
+    low, high = (0, len(TRIED)) if pairs else (len(TRIED), len(TRIED))
+    while low < high:
         middle = (low + high) // 2
-        hits = sum(pair(TRIED[middle]).verdict is Verdict.SLOWER for pair in clean)
-        low, high = (low, middle) if hits >= 0.95 * len(clean) else (middle + 1, high)
-    return trial("resampled", launches, same, slowed, TRIED[low] if low < len(TRIED) else None)
-
-
-def real(found: Sequence[Recording], joined: int) -> Trial | None:
-    """Disjoint pairs of sides, each of ``joined`` recordings one after the other, case by case."""
-    same, slowed, launches = [], [], 0
-    for first in range(0, len(found) - 2 * joined + 1, 2 * joined):
-        halves = found[first : first + joined], found[first + joined : first + 2 * joined]
-        for case in found[first]:
-            if not all(case in one for half in halves for one in half):
-                continue
-            base, head = ([launch for one in half for launch in launches_of(one[case])] for half in halves)
-            launches = len(base)
-            template = found[first][case]
-            same.append(verdict(side(template, base, run="base"), side(template, head, run="head")))
-            slowed.append(verdict(side(template, base, run="base"), side(template, head, 0, run="head")))
-    return trial("real", launches, same, slowed) if same else None
-
-
-def trials(found: Sequence[Recording]) -> list[Trial | None]:
-    """Each in a process of its own, as together they take minutes."""
-    with ProcessPoolExecutor() as pool:
-        asked = [pool.submit(real, found, joined) for joined in JOINED] + [pool.submit(resampled, found, n) for n in SIDES]
-        return [one.result() for one in asked]
+        hits = sum(pair(TRIED[middle]).verdict is Verdict.SLOWER for pair in pairs)
+        low, high = (low, middle) if hits >= 0.95 * len(pairs) else (middle + 1, high)
+    return TRIED[low] if low < len(TRIED) else None
 
 
 def evaluate(records: Sequence[Record], beside: str) -> Calibration:
+    """Each trial in a process of its own, as together they take minutes."""
     found = recordings(records)
     where = records[0].environment
+    with ProcessPoolExecutor() as pool:
+        asked = [pool.submit(trial, found, by, kind, n) for kind in ("real", "resampled") for by, n in TRIALS]
+        trials = [one.result() for one in asked]
     return Calibration(
         machine=where.machine,
         cpu=where.cpu,
@@ -169,7 +194,7 @@ def evaluate(records: Sequence[Record], beside: str) -> Calibration:
         recordings=len(found),
         cases=len({case for one in found for case in one}),
         launches=sum(len(launches_of(cells)) for one in found for cells in one.values()),
-        trials=tuple(trial for trial in trials(found) if trial is not None),
+        trials=tuple(found for found in trials if found is not None),
     )
 
 

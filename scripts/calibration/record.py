@@ -2,7 +2,7 @@
 
     python scripts/calibration/record.py RECORDINGS [CASES [FOLDER]]
 
-Each recording is a run of its own: 5 launches of 3 contenders on the first CASES cases, by default all 25. What is there already
+Each recording is a run of its own: 16 launches of 4 contenders on the first CASES cases, by default all 25. What is there already
 is not run again.
 """
 
@@ -26,7 +26,7 @@ from aieng_bench.measure import run
 from aieng_bench.measure.plan import Plan, make_plan
 from aieng_bench.record.store import RunStore
 
-LAUNCHES, ROUNDS = 5, 5
+LAUNCHES, ROUNDS = 16, 5
 
 
 def plan(cases: int) -> Plan:

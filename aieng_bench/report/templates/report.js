@@ -56,8 +56,19 @@
     setTimeout(() => (button.textContent = "Copy"), 1500);
   }
 
-  // ---- plots: the figures name roles, the style sheet gives each its colour in both themes
-  function draw(box) {
+  // ---- plots: plotly comes with the first that is seen, as it takes longer to start than all else
+  let plotly;
+  const loaded = () =>
+    (plotly ??= new Promise((resolve) => {
+      const script = document.createElement("script");
+      script.src = "plotly.min.js";
+      script.addEventListener("load", resolve);
+      document.head.append(script);
+    }));
+
+  // The figures name roles, the style sheet gives each its colour in both themes.
+  async function draw(box) {
+    await loaded();
     const plot = box.querySelector(".plot");
     const colour = (name) => {
       plot.style.color = `var(--${name})`;
@@ -88,11 +99,30 @@
     for (const shape of layout.shapes ?? []) shape.line.color = colour("muted");
     return Plotly.react(plot, figure.data, layout, { displayModeBar: false, responsive: true });
   }
-  const drawAll = () => document.querySelectorAll("figure[data-plot]").forEach(draw);
+
+  // ---- thousands of tables and plots: each is made ready when it is about to be seen
+  const drawn = new Set();
+  const ready = (element) => {
+    if (element.matches("table")) return makeSortable(element);
+    drawn.add(element);
+    return draw(element);
+  };
+  const soon = new IntersectionObserver(
+    (seen) => {
+      for (const { isIntersecting, target } of seen) {
+        if (!isIntersecting) continue;
+        soon.unobserve(target);
+        ready(target);
+      }
+    },
+    { rootMargin: "800px" },
+  );
+  const redraw = () => drawn.forEach(draw);
+  addEventListener("beforeprint", () => document.querySelectorAll("figure[data-plot]").forEach(ready));
 
   document.addEventListener("DOMContentLoaded", () => {
-    document.querySelectorAll("table.sortable").forEach(makeSortable);
-    document.querySelectorAll(".command button").forEach((button) => button.addEventListener("click", () => copy(button)));
+    document.querySelectorAll("table.sortable, figure[data-plot]").forEach((element) => soon.observe(element));
+    document.addEventListener("click", ({ target }) => target.matches(".command button") && copy(target));
     const toggle = document.getElementById("theme");
     const label = () => (toggle.textContent = theme() === "dark" ? "Light" : "Dark");
     toggle.hidden = false;
@@ -101,9 +131,8 @@
       root.dataset.theme = theme() === "dark" ? "light" : "dark";
       stored(root.dataset.theme);
       label();
-      drawAll();
+      redraw();
     });
-    dark.addEventListener("change", () => (label(), drawAll()));
-    drawAll();
+    dark.addEventListener("change", () => (label(), redraw()));
   });
 })();

@@ -129,7 +129,19 @@ def test_rounds_pair_the_sides_and_each_look_has_half_of_alpha() -> None:
     (change,) = compare([base], [head], interleaved=True).changes
     assert change.verdict == "SLOWER"
     logs = np.median(np.log(100 / (110 * noise)), axis=1)
-    assert change.p == pytest.approx(LOOKS * (centred(logs) or 0.0))
+    found = centred(logs)
+    assert found is not None
+    assert change.p == pytest.approx(LOOKS * found.p)
+
+
+def test_one_launch_far_off_hides_no_slow_down() -> None:
+    generator = np.random.default_rng(6)
+    base, head = (100 * level * np.exp(generator.normal(0, 0.01, (10, 6))) for level in (1.0, 1.05))
+    head[3] *= 2
+    (change,) = compare([record(latency=base.tolist())], [record(latency=head.tolist())], interleaved=True).changes
+    assert change.verdict == "SLOWER"
+    assert change.effect is not None
+    assert change.effect.value == pytest.approx(1 / 1.05, rel=0.01)
 
 
 @pytest.mark.parametrize(("side", "code"), [("head", 2), ("base", 4)])

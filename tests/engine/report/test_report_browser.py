@@ -41,6 +41,21 @@ def load(chrome: Chrome, file: Path) -> None:
     chrome.get(file.as_uri())
 
 
+def see(chrome: Chrome, element: WebElement, ready: str) -> None:
+    """Scroll to an element, which the page makes ready when it comes into sight."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    chrome.execute_script("arguments[0].scrollIntoView()", element)
+    WebDriverWait(chrome, 60).until(lambda _: element.find_elements("css selector", ready))
+
+
+def see_plots(chrome: Chrome) -> list[WebElement]:
+    figures = chrome.find_elements("css selector", "figure[data-plot]")
+    for figure in figures:
+        see(chrome, figure, ".scatterlayer .point path, .scatterlayer path.point")
+    return figures
+
+
 def requested(chrome: Chrome) -> list[str]:
     events = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
     return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
@@ -74,10 +89,12 @@ def test_the_policy_stops_what_a_page_might_ask_for(chrome: Chrome, site: Path) 
 
 
 def board(chrome: Chrome) -> WebElement:
-    """The table in which everything goes wrong: ranked rows above, the others below."""
-    return next(
+    """The table in which everything goes wrong, come into sight: ranked rows above, the others below."""
+    table = next(
         t for t in chrome.find_elements("css selector", "table.board") if "N=524288" in (t.get_attribute("outerHTML") or "")
     )
+    see(chrome, table, "thead th button")
+    return table
 
 
 def column(table: WebElement, number: int) -> list[str]:
@@ -121,6 +138,7 @@ def ground(chrome: Chrome) -> str:
 
 
 def ink(chrome: Chrome) -> str:
+    see_plots(chrome)
     script = "return getComputedStyle(document.querySelector('.xtick text, .ytick text')).fill"
     return str(chrome.execute_script(script))
 
@@ -164,16 +182,15 @@ def test_text_has_contrast(chrome: Chrome, site: Path) -> None:
 
 def test_plots_are_drawn(chrome: Chrome, site: Path) -> None:
     load(chrome, site / "index.html")
-    figures = chrome.find_elements("css selector", "figure[data-plot]")
-    assert len(figures) == 3, "speed-ups of attention, the study's trade-off, the roofline"
-    for figure in figures:
-        assert figure.find_elements("css selector", ".scatterlayer .point path, .scatterlayer path.point")
+    assert not chrome.find_elements("css selector", "#roofline ~ figure .scatterlayer"), "not before it is seen"
+    assert len(see_plots(chrome)) == 3, "speed-ups of attention, the study's trade-off, the roofline"
     assert chrome.find_elements("css selector", ".errorbar path")
 
 
 def test_plots_show_hostile_names_as_they_are_written(chrome: Chrome, tmp_path: Path) -> None:
     write(synthetic.under_hostile_names(), tmp_path, "Hostile")
     load(chrome, tmp_path / "index.html")
+    see_plots(chrome)
     shown = {text.get_attribute("textContent") for text in chrome.find_elements("css selector", "text.legendtext")}
     for name in synthetic.HOSTILE[:3]:
         assert any((text or "").startswith(name) for text in shown), name
