@@ -21,8 +21,8 @@ LARGEST_FILE = 256 * 2**20
 """Bytes; a thousand cells that all failed, each with as much log as is kept, take a quarter of it."""
 
 
-_BEYOND_A_FLOAT = re.compile(r"[0-9][eE]\+?[0-9]{3,}(?:[\s,\]}]|\Z)|[0-9]{300}")
-"""What any number too large for a float contains; nearly no text does, and looking at each number costs more than all parsing."""
+_BEYOND_A_FLOAT = re.compile(r"[eE]\+?[0-9]{3,}(?:[\s,\]}]|\Z)"), re.compile(r"(?:[\s\[:,.-]|\A)[0-9]{300}")
+"""Any number too large for a float has one of the two. Nearly no text does, and a look at each number costs more than all parsing."""
 
 
 class Broken(ValueError):
@@ -109,7 +109,7 @@ def strict_json(text: str) -> Any:
         wrong = wrong or not math.isfinite(value)
         return value
 
-    checked = number if _BEYOND_A_FLOAT.search(text) else None
+    checked = number if any(pattern.search(text) for pattern in _BEYOND_A_FLOAT) else None
     try:
         parsed = json.loads(text, object_pairs_hook=remember, parse_float=checked, parse_constant=number)
     except RecursionError:
