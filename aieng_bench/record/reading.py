@@ -22,7 +22,7 @@ LARGEST_FILE = 256 * 2**20
 
 
 _BEYOND_A_FLOAT = re.compile(r"[eE]\+?[0-9]{3,}(?:[\s,\]}]|\Z)"), re.compile(r"(?:[\s\[:,.-]|\A)[0-9]{300}")
-"""Any number too large for a float has one of the two. Nearly no text does, and a look at each number costs more than all parsing."""
+"""Any number too large for a float has one of the two. Hardly a text does, and a look at each number costs more than parsing."""
 
 
 class Broken(ValueError):

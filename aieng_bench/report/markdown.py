@@ -99,7 +99,7 @@ def run_markdown(page: RunPage) -> str:
         for content in section.tables:
             parts += [f"### {text(content.label)}", board(content)]
     trials = table([text(head) for head in HEADS], [[text(value) for value in row] for row in page.trials], [False] * len(HEADS))
-    parts += ["## How sure a comparison is", trials]
+    parts += ["## How sure a comparison is", trials] if page.sections else []
     parts += ["## How to read this", "\n".join(f"- **{name}**: {text(meaning)}" for name, meaning in GUIDE), text(page.provenance)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
