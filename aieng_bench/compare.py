@@ -177,7 +177,7 @@ def _changes(cell: Cell, base: dict[Cell, Record], head: dict[Cell, Record], int
         return []
     found = []
     for metric in new.definition.metrics:
-        if not old.samples.get(metric.name) or not new.samples.get(metric.name):
+        if median(old, metric.name) is None or median(new, metric.name) is None:
             continue
         change = Change(
             *(cell[0], cell[2], cell[3], metric, median(old, metric.name), median(new, metric.name)),

@@ -227,3 +227,9 @@ def test_same_needs_the_whole_interval_inside_the_band():
             assert (change.verdict is Verdict.SAME) == inside
             seen.add(change.verdict)
     assert len(seen) > 1
+
+
+def test_launches_without_a_sample_are_no_measurement() -> None:
+    free = record().definition.model_copy(update={"baseline": ""})
+    empty, full = record(latency=[[], []], definition=free), record(definition=free)
+    assert compare([empty], [full]).changes == compare([full], [empty]).changes == ()
