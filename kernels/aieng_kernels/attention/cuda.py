@@ -39,6 +39,23 @@ class CudaSm80:
         return _backward("sm80", [_aligned(x) for x in (dout, q, k, v, out)], lse, causal, scale)
 
 
+@implementation("attention", "cuda_sm90", device="cuda", requires=("cuda", "sm_90a"), dtypes=("bfloat16", "float16"), priority=30)
+class CudaSm90:
+    """FlashAttention-3 forward on warpgroup products and the copy engine (``sm90_forward.cuh``); its backward is cuda_sm80's.
+
+    Not yet measured on a chip.
+    """
+
+    supports = CudaSm80.supports
+    backward = CudaSm80.backward
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+        if not k.numel():
+            return torch.zeros_like(q), q.new_full(q.shape[:3], -torch.inf, dtype=torch.float32)
+        return _forward("sm90", torch.empty_like(q), *(_aligned(x, expanded=False) for x in (q, k, v)), causal, scale)
+
+
 @implementation("attention", "cuda_simt", device="cuda", requires=("cuda", "sm_80"), dtypes=("float32",), priority=10)
 class CudaSimt:
     """The same algorithm in float32 multiply-adds, D up to 256; not yet measured on a chip."""
@@ -66,10 +83,14 @@ def _too_large(q: Tensor, k: Tensor) -> str | None:
     return None
 
 
-def _aligned(x: Tensor) -> Tensor:
-    """x, or a copy of it if some row does not start at a multiple of 16 bytes, as asynchronous copies need."""
-    steps = (stride for size, stride in zip(x.shape[:3], x.stride()[:3], strict=True) if size > 1)
-    if x.data_ptr() % 16 == 0 and all(step * x.element_size() % 16 == 0 for step in steps):
+def _aligned(x: Tensor, expanded: bool = True) -> Tensor:
+    """x, or a copy of it if some row does not start at a multiple of 16 bytes, as asynchronous copies need.
+
+    Without ``expanded`` also if several elements lie in one place (stride 0), which the copy engine does not take.
+    """
+    steps = [stride for size, stride in zip(x.shape[:3], x.stride()[:3], strict=True) if size > 1]
+    whole = x.data_ptr() % 16 == 0 and all(step * x.element_size() % 16 == 0 for step in steps)
+    if whole and (expanded or all(steps)):
         return x
     return x.clone(memory_format=torch.contiguous_format)
 
