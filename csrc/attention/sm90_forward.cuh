@@ -6,10 +6,7 @@
 // first. Scores stay unscaled: the scale is folded into the exponent's multiply-add. The accumulators shrink to a new maximum
 // only when some row of a warp outgrew the old one by 2^kSlack (Dao et al., FlashAttention-4, 2025, section on rescaling).
 #pragma once
-#include "cuda_block.cuh"
-#include "mma_tile.cuh"
-#include "ptx_sm90.cuh"
-#include "tensor_map.cuh"
+#include "sm90_tile.cuh"
 
 namespace aieng::attention::cuda {
 
@@ -19,7 +16,6 @@ template <int D_, int Keys, int Groups>
 struct Sm90Tile {
   static constexpr int kD = D_, kKeys = Keys, kGroups = Groups, kStages = 2;
   static constexpr int kRows = 64 * Groups, kThreads = 128 * (Groups + 1);
-  static constexpr int kPanels = kD / 64;
   static constexpr int kRowsBytes = kRows * kD * 2, kKeysBytes = kKeys * kD * 2;
   static constexpr int kProducerRegisters = Groups == 2 ? 24 : 32, kConsumerRegisters = Groups == 2 ? 240 : 160;
   // 1024 bytes to start at a multiple of it, and the barriers behind the tiles.
@@ -34,49 +30,6 @@ struct Sm90Barriers {
 struct Sm90Maps {
   TensorMap q, k, v;
 };
-
-// Copies `rows` rows from `row` on, in panels of 64 columns; rows and columns outside the tensor become 0.
-template <class Tile>
-__device__ __forceinline__ void copy_panels(unsigned char* to, int rows, const TensorMap* map, int row, int head, int batch,
-                                            Barrier* barrier) {
-  barrier_expect(barrier, rows * Tile::kD * 2);
-#pragma unroll
-  for (int panel = 0; panel < Tile::kPanels; ++panel) copy_box(to + panel * rows * 128, map, panel * 64, row, head, batch, barrier);
-}
-
-// s (64 x Keys) = q (64 rows from `q_rows` on) · kᵀ, issued and committed.
-template <class Tile, class T>
-__device__ __forceinline__ void issue_scores(float (&s)[Tile::kKeys / 8][4], Matrix q_rows, Matrix k_rows) {
-#pragma unroll
-  for (int d = 0; d < Tile::kD; d += 16) {
-    const int within = d % 64 * 2, panel = d / 64;
-    product_of_rows<T>(s, advance(q_rows, panel * Tile::kRows * 128 + within), advance(k_rows, panel * Tile::kKeys * 128 + within),
-                       d > 0);
-  }
-  products_commit();
-}
-
-// acc (64 x D) += p (64 x Keys) · v, or = if not `accumulate`; issued and committed.
-template <class Tile, class T>
-__device__ __forceinline__ void issue_output(float (&acc)[Tile::kD / 8][4], const uint32_t (&p)[Tile::kKeys / 16][4], Matrix v_rows,
-                                             bool accumulate) {
-#pragma unroll
-  for (int key = 0; key < Tile::kKeys; key += 16) {
-    product_with_columns<T>(acc, p[key / 16], advance(v_rows, key * 128), accumulate || key > 0);
-  }
-  products_commit();
-}
-
-template <class T, int N>
-__device__ __forceinline__ void round_probabilities(uint32_t (&p)[N / 2][4], const float (&s)[N][4]) {
-#pragma unroll
-  for (int n = 0; n < N / 2; ++n) {
-    p[n][0] = pack<T>(s[2 * n][0], s[2 * n][1]);
-    p[n][1] = pack<T>(s[2 * n][2], s[2 * n][3]);
-    p[n][2] = pack<T>(s[2 * n + 1][0], s[2 * n + 1][1]);
-    p[n][3] = pack<T>(s[2 * n + 1][2], s[2 * n + 1][3]);
-  }
-}
 
 // What a lane knows of its two rows: the scale of its sums and accumulators is 2^-(scale · largest).
 struct Sm90Rows {
@@ -149,16 +102,18 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) forward_sm90(const __grid_c
   if (threadIdx.x < 128) {
     registers_shrink<Tile::kProducerRegisters>();
     if (threadIdx.x == 0) {
-      const int head = static_cast<int>(at.head), kv_head = head / static_cast<int>(of.q_heads / of.kv_heads);
-      const int batch = static_cast<int>(at.batch);
-      copy_panels<Tile>(q_tile, Tile::kRows, &maps.q, at.first_row, head, batch, &barriers.q_full);
+      const int64_t kv_head = at.head / (of.q_heads / of.kv_heads);
+      barrier_expect(&barriers.q_full, Tile::kRowsBytes);
+      copy_panels<Tile::kD, Tile::kRows>(q_tile, &maps.q, at.first_row, at.head, at.batch, &barriers.q_full);
 #pragma unroll 1  // unrolled, it would not fit in the producer's few registers
       for (int i = 0; i < tiles; ++i) {
         const int stage = i % kStages, was_empty = (i / kStages + 1) % 2, key = (tiles - 1 - i) * kKeys;
         barrier_wait(&barriers.k_empty[stage], was_empty);
-        copy_panels<Tile>(k_tiles + stage * Tile::kKeysBytes, kKeys, &maps.k, key, kv_head, batch, &barriers.k_full[stage]);
+        barrier_expect(&barriers.k_full[stage], Tile::kKeysBytes);
+        copy_panels<Tile::kD, kKeys>(k_tiles + stage * Tile::kKeysBytes, &maps.k, key, kv_head, at.batch, &barriers.k_full[stage]);
         barrier_wait(&barriers.v_empty[stage], was_empty);
-        copy_panels<Tile>(v_tiles + stage * Tile::kKeysBytes, kKeys, &maps.v, key, kv_head, batch, &barriers.v_full[stage]);
+        barrier_expect(&barriers.v_full[stage], Tile::kKeysBytes);
+        copy_panels<Tile::kD, kKeys>(v_tiles + stage * Tile::kKeysBytes, &maps.v, key, kv_head, at.batch, &barriers.v_full[stage]);
       }
     }
     return;
@@ -197,23 +152,23 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) forward_sm90(const __grid_c
   barrier_wait(&barriers.q_full, 0);
   barrier_wait(&barriers.k_full[0], 0);
   products_fence();
-  issue_scores<Tile, T>(s, q_rows, matrix_descriptor(k_tiles, 0));
+  issue_rows<Tile::kD, Tile::kRows, kKeys, T>(s, q_rows, matrix_descriptor(k_tiles, 0));
   products_wait<0>();
   pin(s);
   release(&barriers.k_empty[0]);
   finish_scores(tiles - 1);
   softmax_sm90(s, rows, shrink, scale);
-  round_probabilities<T>(p, s);
+  round_operand<T>(p, s);
 #pragma unroll 1
   for (int i = 1; i < tiles; ++i) {
     const int stage = i % kStages, before = (i - 1) % kStages;
     barrier_wait(&barriers.k_full[stage], i / kStages % 2);
     named_barrier_sync(1 + group, 256);
     products_fence();
-    issue_scores<Tile, T>(s, q_rows, matrix_descriptor(k_tiles + stage * Tile::kKeysBytes, 0));
+    issue_rows<Tile::kD, Tile::kRows, kKeys, T>(s, q_rows, matrix_descriptor(k_tiles + stage * Tile::kKeysBytes, 0));
     barrier_wait(&barriers.v_full[before], (i - 1) / kStages % 2);
     products_fence();
-    issue_output<Tile, T>(acc[0], p, matrix_descriptor(v_tiles + before * Tile::kKeysBytes, kKeys * 128), i > 1);
+    issue_columns<T>(acc[0], p, matrix_descriptor(v_tiles + before * Tile::kKeysBytes, kKeys * 128), i > 1);
     named_barrier_arrive(1 + next_group, 256);
     products_wait<1>();
     pin(s);
@@ -230,12 +185,12 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) forward_sm90(const __grid_c
         for (int j = 0; j < 4; ++j) acc[0][n][j] *= shrink[j / 2];
       }
     }
-    round_probabilities<T>(p, s);
+    round_operand<T>(p, s);
   }
   const int stage = (tiles - 1) % kStages;
   barrier_wait(&barriers.v_full[stage], (tiles - 1) / kStages % 2);
   products_fence();
-  issue_output<Tile, T>(acc[0], p, matrix_descriptor(v_tiles + stage * Tile::kKeysBytes, kKeys * 128), tiles > 1);
+  issue_columns<T>(acc[0], p, matrix_descriptor(v_tiles + stage * Tile::kKeysBytes, kKeys * 128), tiles > 1);
   products_wait<0>();
   pin(acc[0]);
 
@@ -257,11 +212,9 @@ void launch_forward_sm90(const Forward& a, void* stream) {
   const Problem& of = a.problem;
   const int64_t grid = blocks(of.q_rows, Tile::kRows, of.q_heads, of.batch);
   if (grid == 0) return;
-  const auto map = [&](const View& x, int64_t heads, int64_t rows, int box_rows) {
-    return tensor_map<T>("attention forward", x.data, {of.d, rows, heads, of.batch}, {x.row, x.head, x.batch}, box_rows);
-  };
-  const Sm90Maps maps{map(a.q, of.q_heads, of.q_rows, Tile::kRows), map(a.k, of.kv_heads, of.k_rows, Tile::kKeys),
-                      map(a.v, of.kv_heads, of.k_rows, Tile::kKeys)};
+  const Sm90Maps maps{describe<T>("attention forward", a.q, of, of.q_heads, of.q_rows, Tile::kRows),
+                      describe<T>("attention forward", a.k, of, of.kv_heads, of.k_rows, Tile::kKeys),
+                      describe<T>("attention forward", a.v, of, of.kv_heads, of.k_rows, Tile::kKeys)};
   launch("attention forward", forward_sm90<Tile, T>, grid, Tile::kThreads, Tile::kShared, stream, maps, a);
 }
 
