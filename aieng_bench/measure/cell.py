@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,8 @@ class Cell:
     extra: dict[str, float] = field(default_factory=dict)
     setup_s: float | None = None
     inputs_hash: str = ""
+    spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds that its parent waited, by stage."""
 
     @property
     def live(self) -> bool:
@@ -135,6 +138,16 @@ def _badness(error: OutputError) -> float:
     if error.rmse_ratio is None or error.worst_row_ratio is None:
         return float("inf")
     return max(error.rmse_ratio, error.worst_row_ratio)
+
+
+def spent(cells: Sequence[Cell]) -> str:
+    """Where a unit's time went, the longest first: ``12.1 s: judge 4.0, start 3.1, …``; '' if it took none."""
+    stages: dict[str, float] = defaultdict(float)
+    for cell in cells:
+        for stage, seconds in cell.spent.items():
+            stages[stage] += seconds
+    long = sorted(((seconds, stage) for stage, seconds in stages.items() if seconds >= 0.05), reverse=True)
+    return f"{sum(stages.values()):.1f} s: {', '.join(f'{stage} {seconds:.1f}' for seconds, stage in long)}" if long else ""
 
 
 def definition(benchmark: Benchmark, case: Case) -> Definition:

@@ -38,14 +38,12 @@ class Judge:
             for (name, by), fields in zip(references.items(), described, strict=True):
                 output = outputs.Described(**{**fields, "shape": tuple(fields["shape"]), "strides": tuple(fields["strides"])})
                 reason = outputs.broken_contract(name, output, by.framework)
-                try:
-                    values = outputs.load(output) if output.file else None  # also when its form is wrong: loading removes the file
-                except ValueError as changed:
-                    reason = reason or f"the file of {name} was changed after it was written: {changed}"
                 if not reason:
-                    assert values is not None
-                    error, reason = gate.judge(name, values.to(by.oracle.device), by)
-                    errors.append(error.model_dump())
+                    try:
+                        error, reason = gate.judge(name, outputs.load(output), by)
+                        errors.append(error.model_dump())
+                    except outputs.Changed as changed:
+                        reason = f"the file of {name} was changed after it was written: {changed}"
                 reasons.append(reason)
         return {"errors": errors, "reason": next((r for r in reasons if r), "")}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,21 @@ class Judging:
         self.workplace, self._plan = workplace, plan
         self._checkers: dict[str | None, Worker] = {}
 
-    def start(self) -> None:
+    def start(self, device: str) -> None:
         for path in {origin.path for origin in self._plan.origins.values()} or {None}:
-            self._checker(path)
+            self._checker(path, device)
 
-    def _checker(self, path: str | None) -> Worker:
+    def _checker(self, path: str | None, device: str) -> Worker:
         if path not in self._checkers or self._checkers[path].closed:
-            self._checkers[path] = self.workplace.checker(path)
+            self._checkers[path] = self.workplace.checker(path, device)
         return self._checkers[path]
 
     def judge(self, cell: Cell, seed: int, outputs: DescribedOutputs) -> None:
         """Verdict on one call's outputs. A checker that cannot tell leaves the cell unchecked, and says why."""
         case, module = dict(cell.unit.case), cell.unit.benchmark.module
+        began = time.perf_counter()
         try:
-            checker = self._checker(self._plan.origin(cell.contender.name).path)
+            checker = self._checker(self._plan.origin(cell.contender.name).path, str(case["device"]))
             verdict = checker.ask("judge", self._plan.timeout_s, module=module, case=case, seed=seed, described=list(outputs))
             cell.judged(verdict["errors"], verdict["reason"])
         except Failure as failure:
@@ -43,6 +45,7 @@ class Judging:
             for described in outputs:
                 if described["file"]:
                     Path(described["file"]).unlink(missing_ok=True)
+            cell.spent["judge"] += time.perf_counter() - began
 
     def close(self) -> None:
         for checker in self._checkers.values():
