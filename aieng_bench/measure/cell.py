@@ -47,6 +47,7 @@ class Cell:
     accounts: list[tuple[int, int]] = field(default_factory=list)
     novelty: list[tuple[float, float]] = field(default_factory=list)
     """Of each launch, microseconds a call on values never seen before and on those seen just before."""
+    disturbed: str = ""
     memory: dict[str, float] = field(default_factory=dict)
     extra: dict[str, float] = field(default_factory=dict)
     setup_s: float | None = None
@@ -108,7 +109,7 @@ class Cell:
         check, outcome = self.check(), self.outcome or Outcome.RAN
         measured = [m for m in benchmark.metrics if m.name in self.samples] if isinstance(benchmark, KernelBenchmark) else []
         rivals = [other.samples for other in others]
-        trust, trust_reason = quality(measured, self.samples, limit, self.accounts, rivals, self.novelty)
+        trust, trust_reason = quality(measured, self.samples, limit, self.accounts, rivals, self.novelty, self.disturbed)
         good = outcome is Outcome.RAN and check.verdict is Correctness.PASSED
         return Record(
             run=run,

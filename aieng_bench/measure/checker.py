@@ -47,6 +47,10 @@ class Judge:
                 reasons.append(reason)
         return {"errors": errors, "reason": next((r for r in reasons if r), "")}
 
+    def probe(self, device: str) -> dict[str, Any]:
+        """Have the device do next to nothing."""
+        return {"sum": int(torch.ones(8, device=device, dtype=torch.int64).sum())}
+
     def _references(self, module: str, case: Case, seed: int) -> References:
         key = (module, case.id, seed)
         if key not in self._known:
@@ -75,7 +79,7 @@ def size_of(references: References) -> int:
 
 def main() -> None:
     judge = Judge()
-    serve({"judge": judge.judge})
+    serve({"judge": judge.judge, "probe": judge.probe})
 
 
 if __name__ == "__main__":

@@ -92,6 +92,10 @@ class Crew:
         """End the cell's worker; the next case's is a new process."""
         self._members.pop(cell.contender.name).close()
 
+    def marks(self) -> set[str]:
+        """By which its processes, and theirs, are recognised."""
+        return {worker.mark for worker in self._members.values()}
+
     def strays(self, cell: Cell) -> bool:
         """Whether the cell's worker left a process that stopping it does not stop."""
         return self._members[cell.contender.name].strays()

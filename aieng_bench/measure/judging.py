@@ -9,7 +9,7 @@ from typing import Any
 
 from aieng_bench.measure.cell import Cell
 from aieng_bench.measure.plan import Plan
-from aieng_bench.measure.process import Failure, Worker
+from aieng_bench.measure.process import PROBE_S, Failure, Worker
 from aieng_bench.measure.workplace import Workplace
 
 DescribedOutputs = Sequence[dict[str, Any]]
@@ -21,6 +21,8 @@ class Judging:
     def __init__(self, workplace: Workplace, plan: Plan) -> None:
         self.workplace, self._plan = workplace, plan
         self._checkers: dict[str | None, Worker] = {}
+        self.aside: dict[str, str] = {}
+        """Devices that answer no more, and why nothing is run on them."""
 
     def start(self, device: str) -> None:
         for path in {origin.path for origin in self._plan.origins.values()} or {None}:
@@ -46,6 +48,18 @@ class Judging:
                 if described["file"]:
                     Path(described["file"]).unlink(missing_ok=True)
             cell.spent["judge"] += time.perf_counter() - began
+
+    def answers(self, device: str) -> bool:
+        """Whether the device still does what a process asks that ran no contender. One that had died is started anew for it."""
+        try:
+            self._checker(next(iter(self._checkers), None), device).ask("probe", PROBE_S, device=device)
+        except Failure:
+            return False
+        return True
+
+    def marks(self) -> set[str]:
+        """By which its processes are recognised."""
+        return {checker.mark for checker in self._checkers.values()}
 
     def close(self) -> None:
         for checker in self._checkers.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,9 @@ from aieng_bench.measure.cell import Cell
 from aieng_bench.measure.crew import Crew
 from aieng_bench.measure.judging import Judging
 from aieng_bench.measure.plan import Plan, Progress, Unit
+from aieng_bench.measure.process import marks_of
 from aieng_bench.measure.schedule import Calls, Schedule, schedule
+from aieng_bench.measure.watch import watch
 from aieng_bench.record.schema import Outcome
 
 SEEDS = {True: 2, False: 3}
@@ -28,6 +31,7 @@ CHUNK = 4
 AT_ONCE_ON, CORES = ("cuda",), 8
 """With so many cores a quick run on a device sets all contenders up, and checks them, at once: one after another they keep one core
 and little of the device busy. A full run does not, as each may need the whole device's memory."""
+PROBED = ("cuda",)
 CHECKING = 0.3
 """Part of a unit's progress that the check stands for."""
 
@@ -45,12 +49,14 @@ class KernelCampaign:
         self._device = str(units[0][0].unit.case["device"]) if units else "cpu"
         self._at_once = plan.quick and self._device in AT_ONCE_ON and machine.core_count() >= CORES
         self._checkers, *self._crews = (self._crew() for _ in range(1 + plan.launches))
+        self._probed: set[int] = set()
+        self._watch = watch(self._device, self._ours)
 
     def run(self, emit: Emit) -> None:
         """A quick run measures unit by unit with all launches' processes alive, so that its first result comes soon; a full one has
         one launch at a time, over a chunk of units."""
         try:
-            if self._plan.quick:
+            if self._plan.quick and self._device not in self._judging.aside:
                 self._start_all()
             size = 1 if self._plan.quick else CHUNK
             for first in range(0, len(self._units), size):
@@ -62,14 +68,34 @@ class KernelCampaign:
     def _run_chunk(self, chunk: Sequence[Sequence[Cell]], emit: Emit) -> None:
         for cells in chunk:
             self._progress.unit_started(cells[0].unit)
+            self._unless_aside(cells)
             self._check(cells)
+            self._probe(cells)
         for launch, crew in enumerate(self._crews):
             for cells in chunk:
+                self._unless_aside(cells)
                 self._time(cells, launch, crew)
+                self._probe(cells)
             if not self._plan.quick:
                 crew.close()
         for cells in chunk:
             emit(cells[0].unit, cells)
+
+    def _probe(self, cells: Sequence[Cell]) -> None:
+        """Where a contender crashed or hung on a device, see whether that still answers; if not, nothing is run on it any more."""
+        fallen = [cell for cell in cells if cell.outcome in (Outcome.CRASHED, Outcome.TIMEOUT) and id(cell) not in self._probed]
+        self._probed |= set(map(id, fallen))
+        if not fallen or self._device not in PROBED or self._device in self._judging.aside or self._judging.answers(self._device):
+            return
+        names, unit = ", ".join(cell.contender.name for cell in fallen), cells[0].unit
+        reason = f"{self._device} was set aside: it does not answer since {names} on {unit.benchmark.name} {unit.case.label}"
+        self._judging.aside[self._device] = reason
+        self._progress.note(reason)
+
+    def _unless_aside(self, cells: Sequence[Cell]) -> None:
+        for cell in [cell for cell in cells if cell.live]:
+            if reason := self._judging.aside.get(self._device):
+                cell.fail(Outcome.ERROR, reason)
 
     def _start_all(self) -> None:
         wanted = dict.fromkeys(cell.contender.name for cells in self._units for cell in cells if cell.live)
@@ -151,8 +177,15 @@ class KernelCampaign:
         if not live:
             return
         agenda = schedule(pilots, self._plan)
+        if self._watch:
+            self._watch.begin()
         for round_ in self._rounds(live, crew, seeds, agenda):
+            if self._watch:
+                self._watch.look()
             self._progress.step(live[0].unit, what, begun + part * (round_ + 1) / agenda.rounds)
+        disturbed = self._watch.disturbance() if self._watch else ""
+        for cell in live:
+            cell.disturbed = cell.disturbed or disturbed
         for cell in live:
             if cell.outcome is None:
                 self._finish(cell, crew)
@@ -196,6 +229,11 @@ class KernelCampaign:
         for crew in (self._checkers, *self._crews):
             crew.settle()
         cell.spent["start"] += time.perf_counter() - began
+
+    def _ours(self, pid: int) -> bool:
+        """Whether a process is this one, or one that it started."""
+        marks = {mark for crew in (self._checkers, *self._crews) for mark in crew.marks()} | self._judging.marks()
+        return pid == os.getpid() or bool(marks & marks_of(pid))
 
     def _crew(self) -> Crew:
         return Crew(lambda path: self._workplace.worker(self._malloc, path, self._device), self._plan, self._progress.note)

@@ -25,6 +25,10 @@ START_S = 120.0
 LOG_BYTES = 64 * 1024
 MARK = "AIENG_BENCH_WORKER"
 """Environment variable by which descendants are recognised, whatever session they moved to."""
+DYING_S = 10.0
+"""Time a killed process may take to be gone; the driver first ends what it had running on a device."""
+PROBE_S = 30.0
+"""Time a device may take to do next to nothing, once something on it failed."""
 EXEC_TRIES = 20
 """Milliseconds that an exec may take to lay its program's variables out."""
 _LARGE = str(4 * 2**30)
@@ -191,7 +195,8 @@ class Worker:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         kill_marked(self.mark)
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a device within its driver cannot be helped
+            self._process.wait(DYING_S)
         self._drain.join(2)
         self._channel.close()
         if self._process.stdout and not self._drain.is_alive():
@@ -228,6 +233,14 @@ def marked(mark: str) -> Iterator[int]:
         with contextlib.suppress(OSError):
             if wanted in _environment(entry).split(b"\0"):
                 yield int(entry.name)
+
+
+def marks_of(pid: int) -> set[str]:
+    """The mark that a process inherited, if any (Linux)."""
+    with contextlib.suppress(OSError):
+        variables = dict(v.partition(b"=")[::2] for v in _environment(Path(f"/proc/{pid}")).split(b"\0"))
+        return {variables[MARK.encode()].decode(errors="replace")} if MARK.encode() in variables else set()
+    return set()
 
 
 def _environment(process: Path) -> bytes:
