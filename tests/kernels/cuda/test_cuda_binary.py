@@ -65,7 +65,7 @@ def test_instructions(binary: Path, cuobjdump: str) -> None:
     assert not [name for name in hopper if not {"HGMMA", "UTMALDG", "SYNCS"} <= {*re.findall(r"[A-Z0-9]+", kernels[name])}]
     assert not [name for name, body in kernels.items() if LOCAL_MEMORY.search(body)]
     steps = [body for name, body in kernels.items() if "step_kernel" in name]
-    assert len(steps) == 3 * 3  # dtypes; noises
+    assert len(steps) == 3 * 3 * 2**3  # dtypes; noises; with and without guidance, clip, x0
     assert not [body for body in steps if "LDG.E.128" not in body or "STG.E.128" not in body]
 
 
