@@ -31,7 +31,7 @@ class Ceilings(Part):
     ``write``, and STREAM's ``copy``, 1 : 1, and ``add``, 2 : 1). ``rates``: operations per second by the name in ``Work.compute``.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     machine: str
     device: str
     threads: int = Field(ge=1)

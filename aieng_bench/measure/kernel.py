@@ -70,6 +70,8 @@ class KernelCampaign:
             self._progress.unit_started(cells[0].unit)
             self._unless_aside(cells)
             self._check(cells)
+            if self._at_once:
+                self._set_up(cells)
             self._probe(cells)
         for launch, crew in enumerate(self._crews):
             for cells in chunk:
@@ -164,15 +166,16 @@ class KernelCampaign:
             return
         crew.start(cell.contender.name for cell in live)
         self._settle(live[0])
-        seeds = [self._secret[(launch + i) % SECRET] for i in range(SECRET)]
+        seeds = self._seeds(launch)
         what = f"launch {launch + 1} of {self._plan.launches}"
         part = (1 - CHECKING) / self._plan.launches
         begun = CHECKING + launch * part
         self._progress.step(live[0].unit, what, begun)
         for cell in live:
             cell.begin_launch()
-        prepared = crew.ask_all(live, "prepare", self._at_once, seed=seeds[0], warm=self._at_once)
-        pilots = {cell.contender.name: found for cell, _ in prepared if (found := self._pilot(cell, crew))}
+        if not self._at_once:
+            crew.ask_all(live, "prepare", False, seed=seeds[0], warm=False)
+        pilots = {cell.contender.name: found for cell in live if cell.live and (found := self._pilot(cell, crew))}
         live = [cell for cell in live if cell.live]
         if not live:
             return
@@ -189,6 +192,22 @@ class KernelCampaign:
         for cell in live:
             if cell.outcome is None:
                 self._finish(cell, crew)
+
+    def _set_up(self, cells: Sequence[Cell]) -> None:
+        """All launches' processes at once, so that what they compile takes the time of one."""
+        live = [cell for cell in cells if cell.live]
+        if live:
+            self._progress.step(live[0].unit, "setting up", CHECKING)
+            self._settle(live[0])
+        waiting = [
+            crew.begin_all(live, "prepare", seed=self._seeds(launch)[0], warm=True) for launch, crew in enumerate(self._crews)
+        ]
+        for wait in waiting:
+            wait()
+
+    def _seeds(self, launch: int) -> list[int]:
+        """What a launch is timed on, and then what it is audited on too."""
+        return [self._secret[(launch + i) % SECRET] for i in range(SECRET)]
 
     def _pilot(self, cell: Cell, crew: Crew) -> Calls | None:
         found = crew.ask(cell, "calibrate", cold=not self._plan.quick)

@@ -68,7 +68,7 @@ class CpuTimer:
 
 class CudaTimer:
     """A pair of events around each call. ``flush``: before it, lines that a kernel made persist are released and twice the size of
-    the L2 is written. Not yet measured on a chip.
+    the L2 is written. Cold figures are not yet measured on a chip.
     """
 
     overhead_ns = 0.0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aieng_bench import ceilings as module
-from aieng_bench import ceilings_cpu
+from aieng_bench import ceilings_cpu, ceilings_cuda
 from aieng_bench.ceilings import Ceilings, cache_file, calibrate, fingerprint, limit, load_or_calibrate, merged, recall, remember
 from aieng_bench.define import Work
 
@@ -230,3 +230,20 @@ def test_of_several_that_remember_at_once_one_is_believed_and_none_is_torn(cache
         while not all(one.done() for one in writing):
             assert recall("cpu", 2) in candidates
     assert [file.name for file in cache.rglob("*.*")] == [cache_file("cpu", 2).name]
+
+
+@pytest.mark.parametrize(("start_s", "bandwidth"), [(3e-6, 6e12), (0.0, 6e12), (1.0, 6 * 2**25)])
+def test_the_cache_of_a_device_has_a_bandwidth_that_is_finite(
+    monkeypatch: pytest.MonkeyPatch, start_s: float, bandwidth: float
+) -> None:
+    """Also where a call's start hides the transfer: on a first device 2.4e16 bytes/s were found so."""
+    sizes: list[int] = []
+
+    def call(mix: str, size: int) -> None:
+        sizes.append(size)
+
+    monkeypatch.setattr(ceilings_cuda, "call", call)
+    monkeypatch.setattr(ceilings_cuda, "best", lambda run, seconds, repeats: start_s + sizes[-1] / 6e12)
+    found = ceilings_cuda.cached(2**25, 0.1)
+    assert set(found) == set(ceilings_cuda.ARRAYS)
+    assert all(value == pytest.approx(bandwidth, rel=1e-3) for value in found.values())

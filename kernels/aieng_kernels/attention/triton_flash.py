@@ -62,7 +62,7 @@ class TritonFlash:
         strides = (*_strides(q), *_strides(k), *_strides(v), *_strides(dout))
         constants = _constants(q, k, causal)
         with device_of(q):
-            delta, shift = _statistics(out, dout, lse)
+            delta, shift = statistics(out, dout, lse)
             shape = (*_shape(q, k), delta.shape[-1], scale, _bucket(q, k))
             dkdv = tuned("dkdv", width, q.element_size())
             for want_dk, want_dv in gradients_at_once(width):
@@ -75,7 +75,7 @@ class TritonFlash:
         return dq, dk, dv
 
 
-def _statistics(out: Tensor, dout: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
+def statistics(out: Tensor, dout: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
     """delta and lse in the exponent's base, [B, H, P] float32, P being S rounded up."""
     B, H, S, D = out.shape
     P = triton.cdiv(S, STATISTICS_PADDING) * STATISTICS_PADDING

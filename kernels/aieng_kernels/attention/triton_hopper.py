@@ -1,39 +1,28 @@
-"""Attention on Hopper in Gluon, Triton's lower language: the launch of the forward kernel; the backward pass is Triton's."""
+"""Attention on Hopper in Gluon, Triton's lower language: launches of the kernels beside this file. Not yet measured on a chip."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from functools import cache
-from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
-from aieng_kernels._aot import Variant
 from aieng_kernels._family import implementation
 from aieng_kernels._launch import device_of
-from aieng_kernels.attention.triton_flash import TritonFlash
+from aieng_kernels.attention.triton_flash import TritonFlash, statistics
 
 try:
-    from triton.experimental.gluon.language import NVMMASharedLayout
-    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
-
-    from aieng_kernels.attention.triton_hopper_forward import ROWS, hopper_kernel
+    from aieng_kernels.attention.triton_hopper_configs import aligned, descriptor, padded, tuned
 except ImportError as error:  # Gluon is experimental: another Triton may have it elsewhere or not at all
-    _no_gluon: str | None = f"needs Gluon as in Triton 3.6 ({error})"
+    _no_gluon: str | None = f"needs Gluon as Triton 3.6 has it ({error})"
 else:
     _no_gluon = None
 
-_TABLE: dict[int, list[tuple[int, int, int]]] = {64: [(3, 128, 3), (2, 128, 3)], 128: [(2, 128, 2), (2, 64, 3)]}
-"""Padded head dimension -> (WARPGROUPS, BLOCK_N, STAGES), of which the autotuner chooses."""
-
 
 @implementation(
-    "attention", "triton_hopper", device="cuda", requires=("triton", "sm_90a"), dtypes=("float16", "bfloat16"), priority=25
+    "attention", "triton_hopper", device="cuda", requires=("triton", "sm_90a"), dtypes=("float16", "bfloat16"), priority=15
 )
 class TritonHopper:
-    """FlashAttention-3's pipeline (arXiv:2407.08608), D a multiple of 8 up to 128; backward as triton_flash."""
+    """FlashAttention-3's copying warp and overlapped products (arXiv:2407.08608), D a multiple of 8 up to 128."""
 
     @staticmethod
     def supports(q: Tensor, k: Tensor, v: Tensor) -> str | None:
@@ -47,73 +36,46 @@ class TritonHopper:
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
         B, H, S, D = q.shape
-        T = k.shape[2]
         out = torch.empty_like(q)
         lse = torch.empty((B, H, S), dtype=torch.float32, device=q.device)
         if not q.numel() or not k.numel():
             return out.zero_(), lse.fill_(-torch.inf)
         if scale <= 0:  # the kernel takes maxima before it scales
             q, scale = (-q, -scale) if scale else (q * 0, 1.0)
-        width = 64 if D <= 64 else 128
-        operands = [descriptor(x, width) for x in (q, k, v, out)]
+        operands = [descriptor(aligned(x)) for x in (q, k, v)]
         with device_of(q):
-            tuned(width)[lambda meta: (triton.cdiv(S, 64 * meta["WARPGROUPS"]) * B * H,)](
-                *operands, lse, H, S, T, scale, max(S, T).bit_length(), GROUP=H // k.shape[1], CAUSAL=causal
+            tuned("forward", padded(D))[lambda meta: (triton.cdiv(S, 64 * meta["WARPGROUPS"]) * B * H,)](
+                *operands, descriptor(out), lse, *_shape(q, k), scale, _bucket(q, k), GROUP=H // k.shape[1], CAUSAL=causal
             )
         return out, lse
 
-    backward = TritonFlash.backward
+    @staticmethod
+    def backward(
+        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+        if not q.numel() or not k.numel():
+            return dq.zero_(), dk.zero_(), dv.zero_()
+        B, H, S, D = q.shape
+        Hkv, T = k.shape[1:3]
+        dout, q, k, v, out = map(aligned, (dout, q, k, v, out))
+        constants = {"GROUP": H // Hkv, "CAUSAL": causal}
+        with device_of(q):
+            delta, shift = statistics(out, dout, lse)
+            operands = [descriptor(x) for x in (q, dout, k, v, shift, delta, dk, dv)]
+            tuned("dkdv", padded(D))[(triton.cdiv(T, 128) * B * Hkv,)](
+                *operands, *_shape(q, k), scale, _bucket(q, k), **constants
+            )  # fmt: skip
+            operands = [descriptor(x) for x in (q, dout, k, v, dq)]
+            tuned("dq", padded(D))[(triton.cdiv(S, 128) * B * H,)](
+                *operands, shift, delta, *_shape(q, k), shift.shape[-1], scale, _bucket(q, k), **constants
+            )
+        return dq, dk, dv
 
 
-def descriptor(x: Tensor, width: int) -> TensorDescriptor:
-    """x (B, H, S, D) as the TMA takes it, in tiles of 64 rows by ``width``; copied if rows start off 16 bytes or are shared.
-
-    Strides of 0 are refused by the driver; that of a dimension of size 1 is never used, and may be any.
-    """
-    if x.data_ptr() % 16 or any(s % 8 or not s for n, s in zip(x.shape[:3], x.stride()) if n > 1):
-        x = x.clone(memory_format=torch.contiguous_format)
-    strides = [s if n > 1 else x.shape[3] for n, s in zip(x.shape[:3], x.stride())]
-    return TensorDescriptor(x, list(x.shape), [*strides, 1], [1, 1, ROWS.value, width], _tile_layout())
+def _shape(q: Tensor, k: Tensor) -> tuple[int, int, int]:
+    return q.shape[1], q.shape[2], k.shape[2]
 
 
-def _tile_layout() -> NVMMASharedLayout:
-    return NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=4)
-
-
-@cache
-def tuned(width: int) -> Any:
-    """The kernel, choosing its configuration by trial once for causal or not and power of two of the longer sequence."""
-    return triton.autotune(configs=configurations(width), key=["CAUSAL", "GROUP", "bucket"])(hopper_kernel)
-
-
-def configurations(width: int) -> list[triton.Config]:
-    """Configurations for tiles of ``width`` dimensions."""
-    return [
-        triton.Config({"WARPGROUPS": w, "BLOCK_N": n, "STAGES": s}, num_warps=4, pre_hook=_fit_key_tiles)
-        for w, n, s in _TABLE[width]
-    ]
-
-
-def _fit_key_tiles(arguments: dict[str, Any]) -> None:
-    for name in ("k_desc", "v_desc"):
-        tile = arguments[name].block_shape
-        arguments[name].block_shape = [1, 1, arguments["BLOCK_N"], tile[3]]
-
-
-def variants() -> Iterator[Variant]:
-    """The kernel in every configuration and dtype."""
-    for width in _TABLE:
-        for config in configurations(width):
-            for dtype, causal, group in (("bf16", False, 1), ("bf16", True, 4), ("fp16", True, 1)):
-                yield _variant(dtype, width, {**config.kwargs, "CAUSAL": causal, "GROUP": group})
-
-
-def _variant(dtype: str, width: int, constants: dict[str, Any]) -> Variant:
-    def tile(rows: int) -> str:
-        return f"tensordesc<{dtype}[1, 1, {rows}, {width}],{_tile_layout()!r}>"
-
-    tiles = {"q_desc": ROWS.value, "k_desc": constants["BLOCK_N"], "v_desc": constants["BLOCK_N"], "out_desc": ROWS.value}
-    signature = {name: tile(rows) for name, rows in tiles.items()}
-    signature |= {"lse_ptr": "*fp32", "H": "i32", "S": "i32", "T": "i32", "scale": "fp32", "bucket": "i32"}
-    label = " ".join(["hopper", dtype, f"BLOCK_D={width}", *(f"{k}={v}" for k, v in constants.items())])
-    return Variant(label, hopper_kernel, signature, constants, 4, 3, frozenset({"lse_ptr"}))
+def _bucket(q: Tensor, k: Tensor) -> int:
+    return max(q.shape[2], k.shape[2]).bit_length()

@@ -81,6 +81,9 @@ class Shared:
     def permute(self, order: Sequence[int]) -> Shared:
         return Shared(self.data.transpose(order))
 
+    def load(self, layout: Any) -> Tensor:
+        return self.data.copy().view(Tensor)
+
     def store(self, value: np.ndarray) -> None:
         self.data[...] = value
 
@@ -207,7 +210,9 @@ def _language(program: int) -> Any:
         cdiv=lambda a, b: -(-a // b), minimum=np.minimum, maximum=np.fmax, where=lambda c, a, b: tensor(np.where(c, a, b)),
         max=lambda x, axis: tensor(np.fmax.reduce(x, axis)), sum=lambda x, axis: tensor(np.sum(x, axis, dtype=np.float32)),
         exp2=np.exp2, log2=np.log2, fma=lambda a, b, c: (a.astype(np.float64) * b + c).astype(np.float32),
-        store=_store_masked, allocate_shared_memory=_allocate, warp_specialize=_specialize,
+        store=_store_masked,
+        load=lambda pointer: tensor(pointer.array.reshape(-1)[pointer.indices]),
+        allocate_shared_memory=_allocate, warp_specialize=_specialize,
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def test_hopper_attention_has_its_roles(compiled: Family) -> None:
     wanted = ("HGMMA", "UTMALDG.4D", "UTMASTG.4D", "USETMAXREG")
     hold(
         compiled["hopper attention"],
-        lambda c: all(c.count(o) for o in wanted) and c.count("HMMA") == c.count("LDG") == 0 and c.threads in (384, 512),
+        lambda c: all(c.count(o) for o in wanted) and c.count("HMMA") == c.count("LDG.E.128") == 0 and c.threads in (384, 512),
     )
 
 
