@@ -187,8 +187,8 @@ class Benchmark:
 class KernelBenchmark(Benchmark):
     """Latency, memory and error of one call.
 
-    - ``inputs(case, generator) -> dict[str, Tensor]``: fresh inputs on the CPU from a seeded ``torch.Generator``; the engine moves
-      them to the case's device.
+    - ``inputs(case, generator) -> dict[str, Tensor]``: fresh inputs from a seeded ``torch.Generator`` of the case's device, which
+      is torch's default meanwhile (``torch.randn(shape, generator=generator)`` needs to name none).
     - ``oracle(case, inputs) -> dict[str, Tensor]``: the definition in float64, from the already quantised inputs.
     - ``framework(case, inputs) -> dict[str, Tensor]``: the framework's own result in the case's dtype, whose error is the floor.
     - ``work(case) -> Work``.

@@ -30,6 +30,7 @@ class Watch:
         self.finished = 0
         self.records: list[Record] = []
         self._parts: dict[str, float] = {}
+        self._spent: dict[str, str] = {}
 
     def __enter__(self) -> Watch:
         return self
@@ -46,7 +47,10 @@ class Watch:
 
     def step(self, unit: Unit, what: str, done: float) -> None:
         self._parts[label(unit)] = min(max(done, 0.0), 1.0)
-        self.tell(label(unit), what)
+        if done < 1:
+            self.tell(label(unit), what)
+        else:
+            self._spent[label(unit)] = what
 
     def unit_finished(self, unit: Unit, records: Sequence[Record]) -> None:
         self.finished += 1
@@ -56,7 +60,8 @@ class Watch:
             for group in groups(records):
                 self.out.print(tables.unit(group))
                 self.out.print()
-        self.tell(label(unit), "finished")
+        spent = self._spent.pop(label(unit), "")
+        self.tell(label(unit), f"finished in {spent}" if spent else "finished")
 
     def note(self, text: str) -> None:
         # A Text, as a style given to print would colour the bars below too.
@@ -81,7 +86,7 @@ class PlainLines(Watch):
     def tell(self, name: str, what: str) -> None:
         now, (last_name, last_what) = self._clock(), self._said
         quiet = SAME_STAGE_S if what == last_what else NEW_STAGE_S
-        if name == last_name and last_what != "starting" and what != "finished" and now - self._last < quiet:
+        if name == last_name and last_what != "starting" and not what.startswith("finished") and now - self._last < quiet:
             return
         self._said, self._last = (name, what), now
         self.out.print(f"[{self.finished}/{self.units} {self.part:4.0%}] {name}: {clean(what)}", soft_wrap=True)

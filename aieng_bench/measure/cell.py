@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,10 +47,13 @@ class Cell:
     accounts: list[tuple[int, int]] = field(default_factory=list)
     novelty: list[tuple[float, float]] = field(default_factory=list)
     """Of each launch, microseconds a call on values never seen before and on those seen just before."""
+    disturbed: str = ""
     memory: dict[str, float] = field(default_factory=dict)
     extra: dict[str, float] = field(default_factory=dict)
     setup_s: float | None = None
     inputs_hash: str = ""
+    spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds that its parent waited, by stage."""
 
     @property
     def live(self) -> bool:
@@ -105,7 +109,7 @@ class Cell:
         check, outcome = self.check(), self.outcome or Outcome.RAN
         measured = [m for m in benchmark.metrics if m.name in self.samples] if isinstance(benchmark, KernelBenchmark) else []
         rivals = [other.samples for other in others]
-        trust, trust_reason = quality(measured, self.samples, limit, self.accounts, rivals, self.novelty)
+        trust, trust_reason = quality(measured, self.samples, limit, self.accounts, rivals, self.novelty, self.disturbed)
         good = outcome is Outcome.RAN and check.verdict is Correctness.PASSED
         return Record(
             run=run,
@@ -135,6 +139,16 @@ def _badness(error: OutputError) -> float:
     if error.rmse_ratio is None or error.worst_row_ratio is None:
         return float("inf")
     return max(error.rmse_ratio, error.worst_row_ratio)
+
+
+def spent(cells: Sequence[Cell]) -> str:
+    """Where a unit's time went, the longest first: ``12.1 s: judge 4.0, start 3.1, …``; '' if it took none."""
+    stages: dict[str, float] = defaultdict(float)
+    for cell in cells:
+        for stage, seconds in cell.spent.items():
+            stages[stage] += seconds
+    long = sorted(((seconds, stage) for stage, seconds in stages.items() if seconds >= 0.05), reverse=True)
+    return f"{sum(stages.values()):.1f} s: {', '.join(f'{stage} {seconds:.1f}' for seconds, stage in long)}" if long else ""
 
 
 def definition(benchmark: Benchmark, case: Case) -> Definition:

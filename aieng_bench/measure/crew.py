@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from aieng_bench.measure import answers
 from aieng_bench.measure.cell import Cell
 from aieng_bench.measure.plan import Plan
 from aieng_bench.measure.process import Failure, Worker
 from aieng_bench.record.schema import Outcome
+
+T = TypeVar("T")
 
 
 class Crew:
@@ -32,27 +35,54 @@ class Crew:
             with contextlib.suppress(Failure):
                 self._member(name).ready()
 
-    def prepare(self, cell: Cell, seed: int) -> dict[str, Any] | None:
-        """Have the cell's worker set it up."""
-        benchmark, case, contender = cell.unit.benchmark, dict(cell.unit.case), self._plan.origin(cell.contender.name).contender
-        return self.ask(cell, "prepare", module=benchmark.module, contender=contender, case=case, seed=seed)
+    def _setting(self, cell: Cell) -> dict[str, Any]:
+        """What a worker must know to set the cell up."""
+        contender = self._plan.origin(cell.contender.name).contender
+        return {"module": cell.unit.benchmark.module, "contender": contender, "case": dict(cell.unit.case)}
 
     def ask(self, cell: Cell, op: str, **fields: Any) -> dict[str, Any] | None:
         """The answer of the cell's worker; None if there was none, and the cell then says why."""
+        return self._end(cell, op, self._begin(cell, op, fields))
+
+    def ask_all(self, cells: Sequence[Cell], op: str, at_once: bool, **fields: Any) -> list[tuple[Cell, dict[str, Any]]]:
+        """The cells that got an answer, with it. ``at_once``: all are asked before the first answer is waited for."""
+        begun = ((cell, self._begin(cell, op, fields)) for cell in cells)
+        answered = ((cell, self._end(cell, op, wait)) for cell, wait in (list(begun) if at_once else begun))
+        return [(cell, answer) for cell, answer in answered if answer is not None]
+
+    def _begin(self, cell: Cell, op: str, fields: Mapping[str, Any]) -> Callable[[], dict[str, Any]] | None:
+        if op == "prepare":
+            fields = {**self._setting(cell), **fields}
         worker = self._member(cell.contender.name)
-        try:
-            answer = worker.ask(op, self._plan.timeout_s, **fields)
+        return self._tried(cell, op, worker, lambda: worker.begin(op, self._plan.timeout_s, **fields))
+
+    def _end(self, cell: Cell, op: str, wait: Callable[[], dict[str, Any]] | None) -> dict[str, Any] | None:
+        if wait is None:
+            return None
+        worker = self._members[cell.contender.name]
+
+        def checked() -> dict[str, Any]:
+            answer = wait()
             try:
                 return answers.check(op, answer)
             except ValueError:
                 worker.close()
                 raise Failure(Outcome.CRASHED, f"the answer to {op!r} has not the form of one") from None
+
+        return self._tried(cell, op, worker, checked)
+
+    def _tried(self, cell: Cell, op: str, worker: Worker, act: Callable[[], T]) -> T | None:
+        began = time.perf_counter()
+        try:
+            return act()
         except Failure as failure:
             cell.fail(failure.outcome, failure.reason, worker.log)
             if not failure.reusable:
                 where = f"{cell.unit.benchmark.name} {cell.unit.case.label}: {cell.contender.name}"
                 self._note(f"{where} {failure.outcome}: {failure.reason}")
             return None
+        finally:
+            cell.spent[op] += time.perf_counter() - began
 
     def log(self, cell: Cell) -> str:
         """The last of what the cell's worker printed."""
@@ -61,6 +91,10 @@ class Crew:
     def retire(self, cell: Cell) -> None:
         """End the cell's worker; the next case's is a new process."""
         self._members.pop(cell.contender.name).close()
+
+    def marks(self) -> set[str]:
+        """By which its processes, and theirs, are recognised."""
+        return {worker.mark for worker in self._members.values()}
 
     def strays(self, cell: Cell) -> bool:
         """Whether the cell's worker left a process that stopping it does not stop."""

@@ -25,6 +25,7 @@ _FOREIGN: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (hashlib, ("sha256",)),
     (json, ("dumps",)),
     (torch, ("equal", "empty", "set_num_threads", "get_num_threads")),
+    (torch.Tensor, ("sum", "random_", "copy_", "view")),
     (torch.cuda, ("synchronize", "Event")),
     (torch.cuda.Event, ("record", "elapsed_time")),
 )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from aieng_bench import machine
 from aieng_bench.measure.cell import Cell
 from aieng_bench.measure.crew import Crew
 from aieng_bench.measure.judging import Judging
 from aieng_bench.measure.plan import Plan, Progress, Unit
+from aieng_bench.measure.process import marks_of
 from aieng_bench.measure.schedule import Calls, Schedule, schedule
+from aieng_bench.measure.watch import watch
 from aieng_bench.record.schema import Outcome
 
 SEEDS = {True: 2, False: 3}
@@ -24,6 +28,10 @@ REPEATS = {True: 2, False: 3}
 """Calls on each set of inputs; whether they agree bit for bit is recorded."""
 CHUNK = 4
 """Cases of a full run that share their processes: starting a crew anew for each would cost as much as measuring it."""
+AT_ONCE_ON, CORES = ("cuda",), 8
+"""With so many cores a quick run on a device sets all contenders up, and checks them, at once: one after another they keep one core
+and little of the device busy. A full run does not, as each may need the whole device's memory."""
+PROBED = ("cuda",)
 CHECKING = 0.3
 """Part of a unit's progress that the check stands for."""
 
@@ -38,13 +46,17 @@ class KernelCampaign:
         self._units, self._malloc, self._plan = units, malloc, plan
         self._judging, self._workplace, self._progress = judging, judging.workplace, progress
         self._secret = [2**32 + _RANDOM.getrandbits(48) for _ in range(SECRET)]
+        self._device = str(units[0][0].unit.case["device"]) if units else "cpu"
+        self._at_once = plan.quick and self._device in AT_ONCE_ON and machine.core_count() >= CORES
         self._checkers, *self._crews = (self._crew() for _ in range(1 + plan.launches))
+        self._probed: set[int] = set()
+        self._watch = watch(self._device, self._ours)
 
     def run(self, emit: Emit) -> None:
         """A quick run measures unit by unit with all launches' processes alive, so that its first result comes soon; a full one has
         one launch at a time, over a chunk of units."""
         try:
-            if self._plan.quick:
+            if self._plan.quick and self._device not in self._judging.aside:
                 self._start_all()
             size = 1 if self._plan.quick else CHUNK
             for first in range(0, len(self._units), size):
@@ -56,52 +68,75 @@ class KernelCampaign:
     def _run_chunk(self, chunk: Sequence[Sequence[Cell]], emit: Emit) -> None:
         for cells in chunk:
             self._progress.unit_started(cells[0].unit)
+            self._unless_aside(cells)
             self._check(cells)
+            self._probe(cells)
         for launch, crew in enumerate(self._crews):
             for cells in chunk:
+                self._unless_aside(cells)
                 self._time(cells, launch, crew)
+                self._probe(cells)
             if not self._plan.quick:
                 crew.close()
         for cells in chunk:
             emit(cells[0].unit, cells)
 
+    def _probe(self, cells: Sequence[Cell]) -> None:
+        """Where a contender crashed or hung on a device, see whether that still answers; if not, nothing is run on it any more."""
+        fallen = [cell for cell in cells if cell.outcome in (Outcome.CRASHED, Outcome.TIMEOUT) and id(cell) not in self._probed]
+        self._probed |= set(map(id, fallen))
+        if not fallen or self._device not in PROBED or self._device in self._judging.aside or self._judging.answers(self._device):
+            return
+        names, unit = ", ".join(cell.contender.name for cell in fallen), cells[0].unit
+        reason = f"{self._device} was set aside: it does not answer since {names} on {unit.benchmark.name} {unit.case.label}"
+        self._judging.aside[self._device] = reason
+        self._progress.note(reason)
+
+    def _unless_aside(self, cells: Sequence[Cell]) -> None:
+        for cell in [cell for cell in cells if cell.live]:
+            if reason := self._judging.aside.get(self._device):
+                cell.fail(Outcome.ERROR, reason)
+
     def _start_all(self) -> None:
         wanted = dict.fromkeys(cell.contender.name for cells in self._units for cell in cells if cell.live)
         if wanted:
-            self._judging.start()
+            self._judging.start(self._device)
             self._checkers.start(wanted)
+            if self._at_once:  # then there are cores enough for all of them
+                for crew in self._crews:
+                    crew.start(wanted)
+            began = time.perf_counter()
             self._checkers.settle()
+            self._units[0][0].spent["start"] += time.perf_counter() - began
             for crew in self._crews:  # they start up while the first case is checked; `setup` may be longer for it
                 crew.start(wanted)
 
     def _check(self, cells: Sequence[Cell]) -> None:
         live = [cell for cell in cells if cell.live]
         if live and not self._plan.quick:
-            self._judging.start()
+            self._judging.start(self._device)
             self._checkers.start(cell.contender.name for cell in live)
-        for i, cell in enumerate(live):
-            self._progress.step(cell.unit, "checking", CHECKING * i / len(live))
-            self._check_cell(cell)
+        groups = [live] if self._at_once else [[cell] for cell in live]
+        for i, group in enumerate(groups):
+            self._progress.step(cells[0].unit, "checking", CHECKING * i / len(groups))
+            self._check_group(group)
         if not self._plan.quick:  # a heap that an earlier case left behind would hide growth
             self._checkers.close()
 
-    def _check_cell(self, cell: Cell) -> None:
-        ask, seeds = self._checkers.ask, list(range(SEEDS[self._plan.quick]))
-        if not (prepared := self._checkers.prepare(cell, seed=0)):
-            return
-        cell.inputs_hash = prepared["inputs_hash"]
-        if (memory := ask(cell, "memory")) is None:
-            return
-        cell.setup_s = memory["setup_s"]
-        if memory["peak_bytes"] is not None:
-            cell.memory["peak_bytes"] = memory["peak_bytes"]
-        checked = ask(cell, "check", seeds=seeds, repeats=REPEATS[self._plan.quick], folder=str(self._workplace.outputs))
-        if checked is None:
-            return
-        cell.unchecked = ""
-        cell.deterministic = checked["deterministic"]
-        self._judge(cell, checked)
-        self._finish(cell, self._checkers)
+    def _check_group(self, cells: Sequence[Cell]) -> None:
+        for cell, prepared in self._checkers.ask_all(cells, "prepare", self._at_once, seed=0, warm=False):
+            cell.inputs_hash = prepared["inputs_hash"]
+        for cell, memory in self._checkers.ask_all([c for c in cells if c.live], "memory", self._at_once):
+            cell.setup_s = memory["setup_s"]
+            if memory["peak_bytes"] is not None:
+                cell.memory["peak_bytes"] = memory["peak_bytes"]
+        asked = {"seeds": list(range(SEEDS[self._plan.quick])), "repeats": REPEATS[self._plan.quick]}
+        folder = str(self._workplace.outputs)
+        for cell, checked in self._checkers.ask_all([c for c in cells if c.live], "check", self._at_once, folder=folder, **asked):
+            cell.unchecked = ""
+            cell.deterministic = checked["deterministic"]
+            self._judge(cell, checked)
+            self._finish(cell, self._checkers)
 
     def _judge(self, cell: Cell, checked: Mapping[str, Any]) -> None:
         for kept in checked["outputs"]:
@@ -128,27 +163,34 @@ class KernelCampaign:
         if not live:
             return
         crew.start(cell.contender.name for cell in live)
-        self._settle()
+        self._settle(live[0])
         seeds = [self._secret[(launch + i) % SECRET] for i in range(SECRET)]
         what = f"launch {launch + 1} of {self._plan.launches}"
         part = (1 - CHECKING) / self._plan.launches
         begun = CHECKING + launch * part
         self._progress.step(live[0].unit, what, begun)
-        pilots = {cell.contender.name: found for cell in live if (found := self._pilot(cell, crew, seeds[0]))}
+        for cell in live:
+            cell.begin_launch()
+        prepared = crew.ask_all(live, "prepare", self._at_once, seed=seeds[0], warm=self._at_once)
+        pilots = {cell.contender.name: found for cell, _ in prepared if (found := self._pilot(cell, crew))}
         live = [cell for cell in live if cell.live]
         if not live:
             return
         agenda = schedule(pilots, self._plan)
+        if self._watch:
+            self._watch.begin()
         for round_ in self._rounds(live, crew, seeds, agenda):
+            if self._watch:
+                self._watch.look()
             self._progress.step(live[0].unit, what, begun + part * (round_ + 1) / agenda.rounds)
+        disturbed = self._watch.disturbance() if self._watch else ""
+        for cell in live:
+            cell.disturbed = cell.disturbed or disturbed
         for cell in live:
             if cell.outcome is None:
                 self._finish(cell, crew)
 
-    def _pilot(self, cell: Cell, crew: Crew, seed: int) -> Calls | None:
-        cell.begin_launch()
-        if crew.prepare(cell, seed) is None:
-            return None
+    def _pilot(self, cell: Cell, crew: Crew) -> Calls | None:
         found = crew.ask(cell, "calibrate", cold=not self._plan.quick)
         if not found:
             return None
@@ -181,10 +223,17 @@ class KernelCampaign:
             if kept and (audited := crew.ask(cell, "audit", seeds=list(seeds), folder=folder)):
                 self._judge(cell, audited)
 
-    def _settle(self) -> None:
-        """No process may still be starting up while another is timed."""
+    def _settle(self, cell: Cell) -> None:
+        """No process may still be starting up while another is timed. The time is put down to ``cell``."""
+        began = time.perf_counter()
         for crew in (self._checkers, *self._crews):
             crew.settle()
+        cell.spent["start"] += time.perf_counter() - began
+
+    def _ours(self, pid: int) -> bool:
+        """Whether a process is this one, or one that it started."""
+        marks = {mark for crew in (self._checkers, *self._crews) for mark in crew.marks()} | self._judging.marks()
+        return pid == os.getpid() or bool(marks & marks_of(pid))
 
     def _crew(self) -> Crew:
-        return Crew(lambda path: self._workplace.worker(self._malloc, path), self._plan, self._progress.note)
+        return Crew(lambda path: self._workplace.worker(self._malloc, path, self._device), self._plan, self._progress.note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -46,6 +47,12 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def release() -> None:
+    """Return what the caching allocator keeps to the device, whose memory the processes of all contenders share."""
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def status_kib(field: str) -> int | None:

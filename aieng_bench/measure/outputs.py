@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor
 
-from aieng_bench.measure.inputs import digest_of
+from aieng_bench.measure.inputs import content, digest_of
 
 PLAIN = (Tensor, torch.nn.Parameter)
+
+
+class Changed(ValueError):
+    """An output's file does not hold what lay in memory."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Described:
     """Name of the input whose memory it shares."""
     file: str = ""
     digest: str = ""
-    """Of its bytes as they lay in memory: the file is not the only witness."""
+    """Of its bytes as they lay in memory, and the key of that hash: the file is not the only witness."""
 
 
 def named(result: Any, names: Sequence[str]) -> dict[str, Any]:
@@ -74,8 +77,9 @@ def _dump(value: Any, inputs: Mapping[str, Any], folder: Path) -> Described:
         return Described(f"{kind} without memory" if type(value) in PLAIN and value.is_meta else kind)
     shares = [n for n, v in inputs.items() if isinstance(v, Tensor) and _memory(v) == _memory(value) and value.numel()]
     path = folder / secrets.token_hex(8)
-    values = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    values.tofile(path)
+    values = value.detach().contiguous().reshape(-1).view(torch.uint8)
+    _write(values, path)
+    key = secrets.randbits(62)
     return Described(
         type=kind,
         dtype=str(value.dtype).removeprefix("torch."),
@@ -84,8 +88,17 @@ def _dump(value: Any, inputs: Mapping[str, Any], folder: Path) -> Described:
         device=value.device.type,
         alias=shares[0] if shares else "",
         file=str(path),
-        digest=hashlib.sha256(values.data).hexdigest(),
+        digest=f"{key} {content(values, key)}",
     )
+
+
+def _write(values: Tensor, path: Path) -> None:
+    """Bytes straight from where they are into the file's pages. Raises OSError if there is no room, which a page would die of."""
+    with path.open("wb") as file:
+        if values.numel() and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, values.numel())
+    if values.numel():
+        torch.from_file(str(path), shared=True, size=values.numel(), dtype=torch.uint8).copy_(values)
 
 
 def _memory(tensor: Tensor) -> int:
@@ -93,18 +106,20 @@ def _memory(tensor: Tensor) -> int:
 
 
 def load(described: Described) -> Tensor:
-    """The tensor of a description, on the CPU; its file is removed. Raises ValueError if the file is not what the worker wrote."""
+    """The tensor of a description, on its device; its file is removed. Raises Changed if the file is not what the worker wrote."""
     path = Path(described.file)
-    memory = numpy.fromfile(path, dtype=numpy.uint8)
+    size = path.stat().st_size
+    memory = torch.empty(size, dtype=torch.uint8, device=described.device)
+    if size:  # a copy, as whoever has the file open may still write to it
+        memory.copy_(torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8))
     path.unlink()
     dtype = getattr(torch, described.dtype)
-    if memory.size != math.prod(described.shape) * dtype.itemsize:
-        raise ValueError(f"{memory.size} bytes for shape {described.shape} of {described.dtype}")
-    if hashlib.sha256(memory.data).hexdigest() != described.digest:
-        raise ValueError("its bytes are not those that were in memory")
-    if not memory.size:
-        return torch.empty(described.shape, dtype=dtype)
-    return torch.from_numpy(memory).view(dtype).reshape(described.shape)
+    if size != math.prod(described.shape) * dtype.itemsize:
+        raise Changed(f"{size} bytes for shape {described.shape} of {described.dtype}")
+    key, _, digest = described.digest.partition(" ")
+    if content(memory, int(key)) != digest:
+        raise Changed("its bytes are not those that were in memory")
+    return memory.view(dtype).reshape(described.shape)
 
 
 def broken_contract(name: str, described: Described, framework: Tensor) -> str:

@@ -103,7 +103,8 @@ class Progress(Protocol):
     def started(self, units: int) -> None: ...
     def unit_started(self, unit: Unit) -> None: ...
     def step(self, unit: Unit, what: str, done: float) -> None:
-        """``what`` is under way (``checking``, ``launch 1 of 2``); ``done`` is the part of the unit behind us, 0..1."""
+        """``what`` is under way (``checking``, ``launch 1 of 2``); ``done`` is the part of the unit behind us, 0..1. The last
+        step of a unit that was measured, at 1, says where its time went."""
 
     def unit_finished(self, unit: Unit, records: Sequence[Record]) -> None: ...
     def note(self, text: str) -> None:

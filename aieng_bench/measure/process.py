@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,12 @@ START_S = 120.0
 LOG_BYTES = 64 * 1024
 MARK = "AIENG_BENCH_WORKER"
 """Environment variable by which descendants are recognised, whatever session they moved to."""
+DYING_S = 10.0
+"""Time a killed process may take to be gone; the driver first ends what it had running on a device."""
+PROBE_S = 30.0
+"""Time a device may take to do next to nothing, once something on it failed."""
+EXEC_TRIES = 20
+"""Milliseconds that an exec may take to lay its program's variables out."""
 _LARGE = str(4 * 2**30)
 MALLOC = {
     # Memory once had is kept: no page faults and no munmap in the timed calls. The same for every contender.
@@ -55,10 +61,11 @@ def worker_environment(malloc: str, scratch: Path) -> dict[str, str]:
 class Worker:
     """One child process that runs ``module`` and answers requests; ``ask`` is all that is needed until ``close``."""
 
-    def __init__(self, module: str, variables: Mapping[str, str], threads: int = 1) -> None:
+    def __init__(self, module: str, variables: Mapping[str, str], threads: int = 1, device: str = "cpu") -> None:
+        """``device``: what it makes ready before it answers, if torch is among its imports."""
         self.mark = secrets.token_hex(8)
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid()), str(threads)]
+        command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid()), str(threads), device]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -82,23 +89,38 @@ class Worker:
 
     def ask(self, op: str, timeout_s: float, **fields: Any) -> dict[str, Any]:
         """Let the worker run, ask, wait for the answer, stop it again. Raises Failure; if that is not reusable, it is dead."""
+        return self.begin(op, timeout_s, **fields)()
+
+    def begin(self, op: str, timeout_s: float, **fields: Any) -> Callable[[], dict[str, Any]]:
+        """Let the worker run and ask; what is returned waits for the answer and stops it. Both may raise Failure."""
         self.ready()
-        return self._ask(op, timeout_s, **fields)
+        return self._begin(op, timeout_s, **fields)
 
     def ready(self) -> None:
         """Wait for its imports to be done, which is not the time of any question."""
         if not self._started:
-            self._ask("hello", START_S)
+            self._begin("hello", START_S)()
             self._started = True
 
-    def _ask(self, op: str, timeout_s: float, **fields: Any) -> dict[str, Any]:
+    def _begin(self, op: str, timeout_s: float, **fields: Any) -> Callable[[], dict[str, Any]]:
         deadline = time.monotonic() + timeout_s
         token = secrets.token_hex(8)
-        try:
+
+        def send() -> None:
             self.resume()
             self._channel.send({"op": op, "token": token, **fields}, deadline)
+
+        def receive() -> Any:
             reply = self._channel.receive(deadline)
             self.stop()
+            return reply
+
+        self._guarded(send, op, timeout_s)
+        return lambda: self._unpack(self._guarded(receive, op, timeout_s), op, token)
+
+    def _guarded(self, exchange: Callable[[], Any], op: str, timeout_s: float) -> Any:
+        try:
+            return exchange()
         except Late:
             self.close()
             raise Failure(Outcome.TIMEOUT, f"no answer to {op!r} within {timeout_s:g} s") from None
@@ -107,7 +129,6 @@ class Worker:
         except BaseException:
             self.close()
             raise
-        return self._unpack(reply, op, token)
 
     def _unpack(self, reply: Any, op: str, token: str) -> dict[str, Any]:
         if not answers(reply, token):  # a contender shares the process that answers, and may write what it likes
@@ -174,7 +195,8 @@ class Worker:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         kill_marked(self.mark)
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a device within its driver cannot be helped
+            self._process.wait(DYING_S)
         self._drain.join(2)
         self._channel.close()
         if self._process.stdout and not self._drain.is_alive():
@@ -209,5 +231,23 @@ def marked(mark: str) -> Iterator[int]:
     wanted = f"{MARK}={mark}".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+            if wanted in _environment(entry).split(b"\0"):
                 yield int(entry.name)
+
+
+def marks_of(pid: int) -> set[str]:
+    """The mark that a process inherited, if any (Linux)."""
+    with contextlib.suppress(OSError):
+        variables = dict(v.partition(b"=")[::2] for v in _environment(Path(f"/proc/{pid}")).split(b"\0"))
+        return {variables[MARK.encode()].decode(errors="replace")} if MARK.encode() in variables else set()
+    return set()
+
+
+def _environment(process: Path) -> bytes:
+    """The variables that a process was started with. In the middle of an exec they read as none, which is waited for."""
+    for _ in range(EXEC_TRIES):
+        if found := (process / "environ").read_bytes():
+            return found
+        (process / "exe").readlink()  # raises OSError for a kernel's thread or a zombie, which have no program
+        time.sleep(1e-3)
+    return b""

@@ -35,11 +35,15 @@ def quality(
     accounts: Accounts,
     others: Sequence[Samples] = (),
     novelty: Novelty = (),
+    disturbed: str = "",
 ) -> tuple[Quality, str]:
-    """Verdict and its reason; '' for a clean measurement. ``others``: the samples of the unit's other contenders."""
+    """Verdict and its reason; '' for a clean measurement. ``others``: the samples of the unit's other contenders; ``disturbed``:
+    what the device's driver told of (see measure.watch)."""
     reason = remembered(novelty) or suspicion(metrics, samples, limit, accounts)
     if reason:
         return Quality.SUSPECT, reason
+    if disturbed:
+        return Quality.NOISY, disturbed
     for metric in metrics:
         values = undisturbed(samples, others, metric.name)
         if len(values) >= 4 and (spread := relative_iqr(values)) > LARGEST_SPREAD:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from aieng_bench import ceilings, machine
 from aieng_bench.ceilings import Ceilings
 from aieng_bench.define import Benchmark, Case, Contender, KernelBenchmark, Study
-from aieng_bench.measure.cell import Cell
+from aieng_bench.measure.cell import Cell, spent
 from aieng_bench.measure.crew import Crew
 from aieng_bench.measure.judging import Judging
 from aieng_bench.measure.kernel import KernelCampaign
@@ -124,6 +124,7 @@ class _Runner:
         ]
         for record in records:
             self._store.write(record)
+        self._progress.step(unit, spent(cells), 1.0)
         self._done(unit, records)
 
     def _done(self, unit: Unit, records: Sequence[Record]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -29,13 +30,14 @@ class Guarding(Protocol):
 
 
 def serve(operations: Mapping[str, Operation], guarding: Callable[[], Guarding] | None = None) -> None:
-    """Answer requests until the other end closes. The process's arguments: the socket, the parent's process id, torch's threads.
+    """Answer requests until the other end closes. Arguments of the process: socket, parent's process id, torch's threads, device.
 
     ``guarding`` is called once all that is set up, before the first request.
     """
     descriptor, parent = map(int, sys.argv[1:3])
     die_with(parent)
     limit_threads()
+    wake(sys.argv[4])
     os.set_inheritable(descriptor, False)
     channel = Channel(socket.socket(fileno=descriptor))
     guard = guarding() if guarding else None
@@ -54,6 +56,13 @@ def limit_threads() -> None:
     """Give torch its number of threads, if it has been imported: a study may do without, and then need not wait for it."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(sys.argv[3]))
+
+
+def wake(device: str) -> None:
+    """Have a device's context made while other processes start up too. One that cannot be had is noticed when it is used."""
+    if device == "cuda" and "torch" in sys.modules:
+        with contextlib.suppress(Exception):
+            sys.modules["torch"].empty(1, device=device)
 
 
 def respond(operations: Mapping[str, Operation], request: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,9 +28,10 @@ class StudyCampaign:
     def run(self) -> None:
         self._progress.unit_started(self._cells[0].unit)
         live = [cell for cell in self._cells if cell.live]
+        self._crew.start(cell.contender.name for cell in live)
         for cell in live:
             cell.begin_launch()
-            self._crew.prepare(cell, seed=0)
+            self._crew.ask(cell, "prepare", seed=0)
         self._crew.settle()
         for seed in range(self._seeds):
             for i, cell in enumerate(random.SystemRandom().sample(live, len(live))):

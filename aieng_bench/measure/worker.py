@@ -29,15 +29,17 @@ from aieng_bench.registry import load
 class Session:
     """The case in hand. Every public method is an operation; what it returns goes to the parent as JSON."""
 
-    def prepare(self, module: str, contender: str, case: Mapping[str, Value], seed: int) -> dict[str, Any]:
-        """Make the inputs of ``seed`` and set the contender up."""
+    def prepare(self, module: str, contender: str, case: Mapping[str, Value], seed: int, warm: bool) -> dict[str, Any]:
+        """Make the inputs of ``seed`` and set the contender up. ``warm``: have it compile whatever it compiles, too."""
         benchmark = load(module)
         assert isinstance(benchmark, KernelBenchmark)
         self.benchmark, self.case = benchmark, Case(case)
         self.device = str(self.case["device"])
         self._renew(seed)
         self.function = self.benchmark.contenders[contender].setup(self.case)
-        return {"inputs_hash": given.combined(self.before)}
+        if warm:
+            self._call()
+        return {"inputs_hash": given.combined(given.digest(self.inputs, given.PUBLIC) if self.device == "cuda" else self.before)}
 
     def memory(self) -> dict[str, Any]:
         """Peak growth of a warm call, and what the first call took longer than a later one."""
@@ -114,6 +116,7 @@ class Session:
         self.__dict__.clear()
         gc.collect()
         used.perturb(0)
+        used.release()
         return {"changed": changed}
 
     @property

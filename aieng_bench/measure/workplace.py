@@ -32,19 +32,19 @@ class Workplace:
     def variables(self, malloc: str) -> dict[str, str]:
         return worker_environment(malloc, self.scratch)
 
-    def worker(self, malloc: str, path: str | None = None) -> Worker:
+    def worker(self, malloc: str, path: str | None = None, device: str = "cpu") -> Worker:
         """``path``: what it imports from, by default what we do."""
-        return self._start("worker", malloc, path)
+        return self._start("worker", malloc, path, device)
 
     def study_worker(self, malloc: str, path: str | None = None) -> Worker:
         return self._start("study_worker", malloc, path)
 
-    def checker(self, path: str | None = None) -> Worker:
-        return self._start("checker", "default", path)
+    def checker(self, path: str | None = None, device: str = "cpu") -> Worker:
+        return self._start("checker", "default", path, device)
 
-    def _start(self, module: str, malloc: str, path: str | None) -> Worker:
+    def _start(self, module: str, malloc: str, path: str | None, device: str = "cpu") -> Worker:
         variables = self.variables(malloc) | ({} if path is None else {"PYTHONPATH": path})
-        return Worker(f"aieng_bench.measure.{module}", variables, self.threads)
+        return Worker(f"aieng_bench.measure.{module}", variables, self.threads, device)
 
 
 def scratch(place: Path) -> Path:

@@ -26,7 +26,7 @@ Theirs = Callable[[Callable[[], Any]], tuple[float, int]]
 
 LARGEST_DISAGREEMENT = 3.0
 ROUNDS = 30
-TURN_S = 0.05
+TURN_S = {"cpu": 0.05, "cuda": 0.02}
 """Timed part of a turn on either side, and no less than one call."""
 FUNCTIONS = ("add", "softmax", "matmul", "layer_norm", "attention")
 
@@ -51,7 +51,7 @@ def torch_timer(case: Case) -> Run:
 
     def theirs(call: Callable[[], Any]) -> tuple[float, int]:
         timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
-        found = timer.blocked_autorange(min_run_time=TURN_S)
+        found = timer.blocked_autorange(min_run_time=TURN_S[case.device])
         return float(found.median), found.number_per_run
 
     return against(case, theirs)
@@ -63,7 +63,7 @@ def triton_do_bench(case: Case) -> Run:
     from triton.testing import do_bench
 
     def theirs(call: Callable[[], Any]) -> tuple[float, int]:
-        return 1e-3 * float(do_bench(call, warmup=1, rep=1e3 * TURN_S, return_mode="median")), 1
+        return 1e-3 * float(do_bench(call, warmup=1, rep=1e3 * TURN_S[case.device], return_mode="median")), 1
 
     return against(case, theirs, flush=True)
 
@@ -76,10 +76,11 @@ def against(case: Case, theirs: Theirs, flush: bool = False) -> Run:
         function, inputs = FUNCTION[str(case["function"])](case.device, seed)
         timer = timing.CudaTimer(flush) if case.device == "cuda" else timing.CpuTimer()
         at_once, call_s = theirs(lambda: function(**inputs))[1], timing.pilot(timer, function, inputs).call_s
-        batches = max(1, round(TURN_S / (call_s * at_once)))
+        turn_s = TURN_S[case.device]
+        batches = max(1, round(turn_s / (call_s * at_once)))
 
         def ours() -> float:
-            return 1e-6 * timing.turn(timer, function, timing.hot(inputs), at_once, batches, 20 * TURN_S).us_per_call
+            return 1e-6 * timing.turn(timer, function, timing.hot(inputs), at_once, batches, 20 * turn_s).us_per_call
 
         def other() -> float:
             return theirs(lambda: function(**inputs))[0]
@@ -109,8 +110,8 @@ def disagreement(ours: list[float], theirs: list[float]) -> dict[str, float]:
 def drawn(device: str, seed: int, *shapes: tuple[int, ...], dtype: str = "float32") -> list[Tensor]:
     import torch
 
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(shape, generator=generator).to(device, getattr(torch, dtype)) for shape in shapes]
+    generator = torch.Generator(device).manual_seed(seed)
+    return [torch.randn(shape, generator=generator, device=device).to(getattr(torch, dtype)) for shape in shapes]
 
 
 Timed = tuple[Callable[..., Any], Mapping[str, Any]]

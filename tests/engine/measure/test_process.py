@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from aieng_bench.measure import process
 from aieng_bench.measure.process import LOG_BYTES, MARK, Failure, Worker, worker_environment
 from aieng_bench.record.schema import Outcome
 
@@ -49,6 +50,15 @@ def gone(pid: int) -> bool:
 
 def test_ten_megabytes_there_and_back(puppet: Worker) -> None:
     assert puppet.ask("echo", LONG, text="x" * 10_000_000) == {"text": "x" * 10_000_000}
+
+
+def test_a_process_is_recognised_while_it_is_still_becoming_another(tmp_path: Path) -> None:
+    """Its parent knows that the exec has begun, a moment before its variables can be read: of eight one was missed so."""
+    for _ in range(40):
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={MARK: "becoming"})
+        assert list(process.marked("becoming")) == [child.pid]
+        child.kill()
+        child.communicate()
 
 
 @pytest.mark.parametrize("new_session", [False, True])

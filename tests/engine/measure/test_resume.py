@@ -34,7 +34,8 @@ def finished(unit: Unit, change: Callable[[Record], Record] = lambda record: rec
 
 
 def test_what_did_not_change_is_taken(unit: Unit) -> None:
-    assert still_good(unit, False, finished(unit), HERE) == list(finished(unit).values())
+    known = finished(unit)
+    assert still_good(unit, False, known, HERE) == list(known.values())
 
 
 def test_a_commit_alone_changes_nothing(unit: Unit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from watching import MemoryStore, Watcher, benchmark, plan
 
-from aieng_bench.measure import run
+from aieng_bench.measure import kernel, run
 from aieng_bench.measure.workplace import scratch
 from aieng_bench.record import Record
 from aieng_bench.record.schema import Correctness, Outcome, Quality, canonical
@@ -122,6 +123,21 @@ def test_a_quick_run_leaves_out_what_declares_so_unless_it_is_asked_for(asked: b
         assert found["add"].outcome_reason == "not in a quick run: another is better here"
 
 
+def test_contenders_asked_at_once_get_the_same_verdicts(monkeypatch: pytest.MonkeyPatch, scale: dict[str, Record]) -> None:
+    """As a quick run on a device of a machine with cores enough does, here on the CPU."""
+    monkeypatch.setattr(kernel.machine, "core_count", lambda: kernel.CORES)
+    monkeypatch.setattr(kernel, "AT_ONCE_ON", ("cpu",))
+    watcher = Watcher()
+    found = by_name(run(plan("scale", quick=True), MemoryStore(), watcher))
+    assert {(n, r.outcome, r.check.verdict) for n, r in found.items()} == {
+        (n, r.outcome, r.check.verdict) for n, r in scale.items()
+    }
+    assert [what for _, what, _ in watcher.steps].count("checking") == 1
+    _, told, done = watcher.steps[-1]
+    assert done == 1
+    assert re.fullmatch(r"\d+\.\d s: .*\b(start|check) \d+\.\d.*", told)
+
+
 def test_an_exception_is_an_error_with_its_first_line_and_log(scale: dict[str, Record]) -> None:
     record = scale["raises"]
     assert (record.outcome, record.outcome_reason) == (Outcome.ERROR, "ValueError: N=4096 is no good")
@@ -198,7 +214,7 @@ def test_progress_is_told(launches: tuple[list[Record], Watcher]) -> None:
         done = [d for c, _, d in watcher.steps if c == case]
         assert done == sorted(done)
         assert 0 <= done[0] <= done[-1] <= 1
-        assert {w for c, w, _ in watcher.steps if c == case} == {"checking", "launch 1 of 2", "launch 2 of 2"}
+        assert {w for c, w, d in watcher.steps if c == case and d < 1} == {"checking", "launch 1 of 2", "launch 2 of 2"}
 
 
 def test_an_interrupt_keeps_what_is_finished() -> None:

@@ -110,6 +110,24 @@ def test_a_digest_sees_the_memory_beside_a_view() -> None:
     assert given.digest_of(view) != before
 
 
+@pytest.mark.parametrize("size", [0, 1, 4, 63, 64, 4 * 1000 + 3])
+def test_a_device_s_digest_sees_every_byte_and_the_length(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sums that stand for SHA-256 on a device, here on the CPU, over several parts."""
+    monkeypatch.setattr(given, "WORDS", 16)
+    memory = torch.arange(size, dtype=torch.int64).to(torch.uint8)
+    before = given.summed(memory, 7)
+    assert given.summed(memory.clone(), 7) == before
+    assert given.summed(torch.cat([memory, memory.new_zeros(1)]), 7) != before
+    for at in range(0, size, max(1, size // 40)):
+        other = memory.clone()
+        other[at] += 1
+        assert given.summed(other, 7) != before
+    if size > 1:
+        assert given.summed(memory, 8) != before
+        assert given.summed(memory.flip(0), 7) != before
+        assert given.summed(torch.cat([memory.new_zeros(1), memory])[1:], 7) == before
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_growth_counts_what_a_call_touches_even_if_it_frees_it() -> None:
     """In a process of its own, whose heap no other test has shaped."""

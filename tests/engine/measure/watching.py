@@ -22,7 +22,8 @@ def plan(name: str, *contenders: str, cases: int | None = 1, **settings: object)
     """The first ``cases`` cases of a toy benchmark with these contenders (by default all)."""
     declared = benchmark(name)
     chosen = tuple(declared.contenders[c] for c in contenders or declared.contenders)
-    units = tuple(Unit(declared, case, chosen) for case in declared.cases("cpu")[:cases])
+    (device,) = declared.full
+    units = tuple(Unit(declared, case, chosen) for case in declared.cases(device)[:cases])
     defaults: dict[str, object] = {"quick": False, "launches": 1, "rounds": 3, "unit_budget_s": 0.5, "timeout_s": 60.0}
     return Plan(units=units, **(defaults | settings))  # type: ignore[arg-type]
 

@@ -25,14 +25,15 @@ def framework(case: Case, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {"out": 2 * inputs["a"] + inputs["b"]}
 
 
-def declare(name: str) -> KernelBenchmark:
+def declare(name: str, device: str = "cpu") -> KernelBenchmark:
+    points = {device: POINTS["cpu"]}
     return KernelBenchmark(
         name=f"toy/{name}",
         title="scale",
         summary="out = 2 a + b",
         baseline="eager",
-        full=POINTS,
-        quick=POINTS,
+        full=points,
+        quick=points,
         inputs=inputs,
         oracle=oracle,
         framework=framework,
