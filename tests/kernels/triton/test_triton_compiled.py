@@ -58,6 +58,11 @@ def test_diffusion_moves_16_bytes_at_a_time(compiled: Family) -> None:
     hold(compiled["diffusion"], lambda c: c.count("LDG.E.128") >= 2 and c.count("STG.E.128") >= 1)
 
 
+def test_diffusion_passes_nothing_between_threads(compiled: Family) -> None:
+    """Noise is made where it is added: a barrier would be a change of layout through shared memory."""
+    hold(compiled["diffusion"], lambda c: c.count("BAR") == c.count("STS") == 0)
+
+
 def test_compiling_where_kernels_are_interpreted_is_refused() -> None:
     code = (
         "from aieng_kernels._aot import compile_variant; from aieng_kernels.diffusion.triton_fused import variants; "
