@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -55,13 +56,24 @@ def matrix(records: Sequence[Record]) -> list[Row]:
 
 
 def challenge(plan: Plan, store: Store, progress: Progress) -> list[Row]:
-    """Measure the cheats of a plan; those whose twin a busy machine made suspect once more, and then that is the verdict."""
+    """Measure the cheats of a plan; those whose twin a busy machine may have refused once more, and then that is the verdict.
+
+    What makes a twin doubtful is everything but a wrong output: a figure that is suspect, a process that was killed or ran out of
+    time or memory, an output that could not be checked. A limit that it beat is measured anew: it may have been found too low.
+    """
+    import torch
+
+    from aieng_bench import ceilings
     from aieng_bench.measure import run
 
     records = run(plan, store, progress)
-    doubtful = {r.definition.benchmark for r in records if r.contender.name != CHEAT and r.quality is Quality.SUSPECT}
+    doubtful = {r.definition.benchmark: status(r) for r in records if r.contender.name != CHEAT and doubted(r)}
     if again := tuple(unit for unit in plan.units if unit.benchmark.name in doubtful):
-        progress.note(f"once more, as the machine was busy: {', '.join(sorted(doubtful))}")
+        told = "; ".join(f"{name.removeprefix(f'{REDTEAM}/')}: {why}" for name, why in sorted(doubtful.items()))
+        progress.note(f"once more, as the machine was busy: {told}")
+        for device in {str(unit.case["device"]) for unit in again}:
+            with suppress(RuntimeError):
+                ceilings.calibrate(device, plan.quick, torch.get_num_threads())
         records += run(replace(plan, units=again), store, progress)
     return matrix(records)
 
@@ -69,6 +81,12 @@ def challenge(plan: Plan, store: Store, progress: Progress) -> list[Row]:
 def caught(record: Record) -> bool:
     """Whether a contender's record shows no speed for its own fault. A disturbed measurement is nobody's."""
     return record.outcome is not Outcome.RAN or record.check.verdict is not Correctness.PASSED or record.quality is Quality.SUSPECT
+
+
+def doubted(record: Record) -> bool:
+    """Whether a twin was refused for what a busy machine does too."""
+    wrong = record.outcome is Outcome.RAN and record.check.verdict is Correctness.INCORRECT
+    return caught(record) and record.outcome is not Outcome.UNSUPPORTED and not wrong
 
 
 def _row(cheat: Record, twin: Record) -> Row:

@@ -7,11 +7,14 @@ are measured by the same one, also where the repository is the engine's own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ import aieng_bench
 from aieng_bench.measure.workplace import scratch
 
 LONGEST_OUTPUT = 2000
+ENDING_S = 10.0
 
 
 class NotBuilt(Exception):
@@ -68,7 +72,7 @@ def _side(name: str, revision: str, folder: Path, engine: Path, stack: ExitStack
     commit = _git(".", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if commit is not None:
         source = folder / name / "checkout"
-        stack.callback(_git, ".", "worktree", "remove", "--force", str(source))
+        stack.callback(_remove, source)
         _run(name, ["git", "worktree", "add", "--quiet", "--detach", str(source), commit])
         dirty: bool | None = False
     elif revision and Path(revision).is_dir():
@@ -95,10 +99,36 @@ def _git(folder: str, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def _remove(worktree: Path) -> None:
+    """Remove a worktree, also one that git was still filling, and had locked, when Ctrl-C came."""
+    _git(".", "worktree", "unlock", str(worktree))
+    _git(".", "worktree", "remove", "--force", str(worktree))
+    shutil.rmtree(worktree, ignore_errors=True)
+    _git(".", "worktree", "prune")
+
+
 def _run(name: str, command: Sequence[str]) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        raise NotBuilt(name, f"{' '.join(command[:4])} ended with {done.returncode}: {done.stdout.strip()[-LONGEST_OUTPUT:]}")
+    """Interrupted, it ends the command with all that this has started, which would go on writing into what is being removed."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            printed, _ = process.communicate()
+        except BaseException:
+            _end(process)
+            raise
+    if process.returncode != 0:
+        raise NotBuilt(name, f"{' '.join(command[:4])} ended with {process.returncode}: {printed.strip()[-LONGEST_OUTPUT:]}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Kill the group of a process, and wait until none of it is left."""
+    deadline = time.monotonic() + ENDING_S
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.poll()
+            time.sleep(0.01)
 
 
 def listed(side: Side) -> str:

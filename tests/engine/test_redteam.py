@@ -13,7 +13,7 @@ from aieng_bench import redteam, registry
 from aieng_bench.cli import app
 from aieng_bench.define import REDTEAM, KernelBenchmark, grid
 from aieng_bench.measure.plan import Plan
-from aieng_bench.record.schema import Check, ContenderInfo, Quality, Record
+from aieng_bench.record.schema import Check, ContenderInfo, Outcome, Quality, Record
 from aieng_bench.report import write
 from tests.engine.made import DEFINITION, record
 
@@ -91,31 +91,37 @@ class Noting:
         self.notes.append(text)
 
 
-def test_only_a_twin_that_a_busy_machine_made_suspect_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_twin_that_a_busy_machine_may_have_refused_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
+    calibrated: list[str] = []
 
     class Unit:
         def __init__(self, name: str) -> None:
             self.benchmark = type("B", (), {"name": f"{REDTEAM}/{name}"})
+            self.case = {"device": "cpu"}
 
     def run(plan: Any, store: Any, progress: Any) -> list[Record]:
         asked.append([unit.benchmark.name.split("/")[1] for unit in plan.units])
-        suspect = {"quality": Quality.SUSPECT} if len(asked) == 1 else {}
-        twins = {"busy": suspect, "wrong": WRONG, "fine": {}}
+        first = len(asked) == 1
+        suspect = {"quality": Quality.SUSPECT, "quality_reason": "faster than the machine can"} if first else {}
+        twins = {"busy": suspect, "killed": {"outcome": Outcome.OOM_HOST} if first else {}, "wrong": WRONG, "fine": {}}
         return [one for name in asked[-1] for one in pair(name, {} if name == "fine" else WRONG, twins[name])]
 
     monkeypatch.setattr("aieng_bench.measure.run", run)
-    units: Any = tuple(map(Unit, ("busy", "wrong", "fine")))
+    monkeypatch.setattr("aieng_bench.ceilings.calibrate", lambda device, quick, threads: calibrated.append(device))
+    units: Any = tuple(map(Unit, ("busy", "killed", "wrong", "fine")))
     progress: Any = Noting()
     store: Any = None
     rows = redteam.challenge(Plan(units, True, 1, 1, 1.0), store, progress)
-    assert asked == [["busy", "wrong", "fine"], ["busy"]]
+    assert asked == [["busy", "killed", "wrong", "fine"], ["busy", "killed"]]
+    assert calibrated == ["cpu"]
     assert [(r.name, r.verdict, r.twin_verdict) for r in rows] == [
         ("busy", "caught", "passed"),
         ("fine", "MISSED", "passed"),
+        ("killed", "caught", "passed"),
         ("wrong", "caught", "REFUSED"),
     ]
-    assert "redteam/busy" in progress.notes[0]
+    assert "busy: SUSPECT: faster than the machine can; killed: OOM_HOST" in progress.notes[0]
 
 
 def corpus(*names: str) -> dict[str, KernelBenchmark]:

@@ -94,6 +94,26 @@ def test_ctrl_c_cleans_up(repository: tuple[Path, str, str], tmp_path: Path) -> 
     assert list(scratch.iterdir()) == []
 
 
+def test_ctrl_c_while_git_is_at_work_cleans_up(repository: tuple[Path, str, str], tmp_path: Path) -> None:
+    """What git starts, here a hook, would write into the folder after it was removed; and git had locked the worktree."""
+    folder, base, head = repository
+    marker, hook = tmp_path / "begun", folder / ".git/hooks/post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {marker}\nsleep 3\nmkdir -p $PWD && touch $PWD/late\n")
+    hook.chmod(0o755)
+    code = "import sys; from aieng_bench.ci.checkouts import checkouts\nwith checkouts(*sys.argv[1:]): pass"
+    scratch = tmp_path / "scratch"
+    process = subprocess.Popen([sys.executable, "-c", code, base, head], cwd=folder, env=surroundings(scratch))
+    deadline = time.monotonic() + 120
+    while not marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    time.sleep(3.5)
+    assert len(worktrees(folder)) == 1
+    assert list(scratch.iterdir()) == []
+
+
 def test_a_side_imports_its_own_state_and_the_engine_that_runs(
     repository: tuple[Path, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

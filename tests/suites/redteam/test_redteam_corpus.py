@@ -116,7 +116,8 @@ def test_every_cheat_is_caught_for_its_fault_or_waived(rows: dict[str, Row]) -> 
 
 
 def test_no_honest_twin_is_refused(rows: dict[str, Row]) -> None:
-    assert not {row.twin: row.twin_reason for row in rows.values() if row.twin_verdict == "REFUSED"}
+    refused = "; ".join(f"{row.name}: {row.twin} {row.twin_reason}" for row in rows.values() if row.twin_verdict == "REFUSED")
+    assert not refused, refused
 
 
 @pytest.fixture(scope="module")
