@@ -150,6 +150,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
         }
       }
     }
+    pin(s);  // else the compiler moves the exponentials behind the wait
     products_wait<0>();
     pin(dp);
 #pragma unroll

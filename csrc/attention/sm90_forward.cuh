@@ -175,6 +175,10 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) forward_sm90(const __grid_c
     release(&barriers.k_empty[stage]);
     finish_scores(tiles - 1 - i);
     const bool shrinks = softmax_sm90(s, rows, shrink, scale);
+    // The exponentials run beside p v only if they come before the wait for it, behind which the compilers would move them: so
+    // the sums, which are never negative, have a part in a wait for a barrier that was passed long ago.
+    const int none = any_lane(rows.sum[0] + rows.sum[1] < 0.0f);
+    barrier_wait(&barriers.v_full[before], (i - 1) / kStages % 2 ^ none);
     products_wait<0>();
     pin(acc[0]);
     release(&barriers.v_empty[before]);
