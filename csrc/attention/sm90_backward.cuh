@@ -1,7 +1,7 @@
 // Backward attention for 16-bit inputs on compute capability 9.0: the two kernels of sm80_backward.cuh, seven products instead of
 // five but no atomics, on warpgroup products and the copy engine (Shah et al. 2024, FlashAttention-3, section 3.2 has the roles).
 //
-// One warp brings the tiles of the other side, two ahead; every other warpgroup owns 64 rows. In a warpgroup the products that
+// One warp brings the tiles of the other side, some ahead; every other warpgroup owns 64 rows. In a warpgroup the products that
 // take p and ds run on behind the next tile's scores; what they read is given back one step later.
 #pragma once
 #include "sm80_backward.cuh"
@@ -10,19 +10,20 @@
 namespace aieng::attention::cuda {
 
 // Owned and other rows; `Statistics`: the other side's rows have a log-sum-exp and a delta, which the copying warp brings too.
-template <int D_, int Other, int Groups, bool Statistics>
+template <int D_, int Other, int Groups, int Stages, bool Statistics>
 struct Sm90BackwardTile {
-  static constexpr int kD = D_, kOther = Other, kGroups = Groups, kStages = 2;
+  static constexpr int kD = D_, kOther = Other, kGroups = Groups, kStages = Stages;
   static constexpr int kOwned = 64 * Groups, kThreads = 128 * (Groups + 1);
   static constexpr int kOwnedBytes = kOwned * kD * 2, kOtherBytes = kOther * kD * 2;
   static constexpr int kStatistics = Statistics ? 2 * kOther : 0;  // floats a stage
   static constexpr int kProducerRegisters = Groups == 2 ? 24 : 32, kConsumerRegisters = Groups == 2 ? 240 : 160;
-  static constexpr size_t kShared = 1024 + 2 * kOwnedBytes + kStages * (2 * kOtherBytes + kStatistics * 4) + 64;
+  static constexpr size_t kShared = 1024 + 2 * kOwnedBytes + kStages * (2 * kOtherBytes + kStatistics * 4) + 128;
   static_assert(kShared <= 227 * 1024 && kOtherBytes % 1024 == 0);
 };
 
+template <int Stages>
 struct Sm90BackwardBarriers {
-  Barrier owned, full[2], empty[2];
+  Barrier owned, full[Stages], empty[Stages];
 };
 
 struct Sm90BackwardMaps {
@@ -34,14 +35,14 @@ template <class Tile>
 struct Sm90BackwardMemory {
   unsigned char *owned[2], *other[2];
   float* statistics;
-  Sm90BackwardBarriers* barriers;
+  Sm90BackwardBarriers<Tile::kStages>* barriers;
 
   __device__ __forceinline__ Sm90BackwardMemory() {
     unsigned char* at = align_1024(shared_memory());
     for (int i = 0; i < 2; ++i, at += Tile::kOwnedBytes) owned[i] = at;
     for (int i = 0; i < 2; ++i, at += Tile::kStages * Tile::kOtherBytes) other[i] = at;
     statistics = reinterpret_cast<float*>(at);
-    barriers = reinterpret_cast<Sm90BackwardBarriers*>(at + Tile::kStages * Tile::kStatistics * 4);
+    barriers = reinterpret_cast<Sm90BackwardBarriers<Tile::kStages>*>(at + Tile::kStages * Tile::kStatistics * 4);
   }
 
   __device__ __forceinline__ void begin() const {
@@ -134,7 +135,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     issue_rows<kD, kOwned, kOther, T>(dp, dout, matrix_descriptor(memory.other_tile(1, stage), 0));
     products_wait<1>();
     pin(s);
-    if (step > 0 && lane == 0) barrier_arrive(&memory.barriers->empty[1 - stage]);  // dq of the last step is done with it
+    if (step > 0 && lane == 0) barrier_arrive(&memory.barriers->empty[(step - 1) % Tile::kStages]);  // dq of the last step is done with it
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
 #pragma unroll
@@ -233,7 +234,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     issue_rows<kD, kOwned, kOther, T>(dp, v, matrix_descriptor(memory.other_tile(1, stage), 0));
     products_wait<1>();
     pin(s);
-    if (step > 0 && lane == 0) barrier_arrive(&memory.barriers->empty[1 - stage]);  // dk, dv of the last step are done with it
+    if (step > 0 && lane == 0) barrier_arrive(&memory.barriers->empty[(step - 1) % Tile::kStages]);  // dk, dv of the last step are done with it
     const float* const lse = memory.lse_of(stage) + lane % 4 * 2;
     const float* const delta = memory.delta_of(stage) + lane % 4 * 2;
 #pragma unroll
@@ -297,10 +298,10 @@ template <class T>
 void backward_sm90_any(const Backward& a, int device, void* stream) {
   const DeviceGuard guard(device);
   if (a.problem.d <= 64) {
-    return launch_backward_sm90<Sm90BackwardTile<64, 128, 2, false>, Sm90BackwardTile<64, 64, 2, true>, T>(a, stream);
+    return launch_backward_sm90<Sm90BackwardTile<64, 128, 2, 3, false>, Sm90BackwardTile<64, 64, 2, 4, true>, T>(a, stream);
   }
   if (a.problem.d <= 128) {
-    return launch_backward_sm90<Sm90BackwardTile<128, 64, 2, false>, Sm90BackwardTile<128, 64, 2, true>, T>(a, stream);
+    return launch_backward_sm90<Sm90BackwardTile<128, 64, 2, 3, false>, Sm90BackwardTile<128, 64, 2, 3, true>, T>(a, stream);
   }
   throw std::invalid_argument("head dimension over 128");
 }

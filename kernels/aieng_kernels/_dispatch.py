@@ -11,10 +11,13 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 _KEY, _SET, _C = torch._C.DispatchKey, torch._C.DispatchKeySet, torch._C
-# What the dispatcher looks at, in plain eager mode and in inference mode: the thread's keys and those of a dense CPU tensor.
+# What the dispatcher looks at, in plain eager mode and in inference mode: the thread's keys and those of a dense tensor.
 _THREAD = (_SET(_KEY.BackendSelect).add(_KEY.ADInplaceOrView), _SET(_KEY.BackendSelect))
-_DENSE = _SET(_KEY.CPU).add(_KEY.AutocastCPU)
-_TENSOR = (_DENSE.add(_KEY.ADInplaceOrView).add(_KEY.AutogradCPU), _DENSE)
+_CPU, _CUDA = _SET(_KEY.CPU).add(_KEY.AutocastCPU), _SET(_KEY.CUDA).add(_KEY.AutocastCUDA)
+_TENSOR = (
+    *(_CPU.add(_KEY.ADInplaceOrView).add(_KEY.AutogradCPU), _CPU),
+    *(_CUDA.add(_KEY.ADInplaceOrView).add(_KEY.AutogradCUDA), _CUDA),
+)
 
 
 def call(operator: Any, kernel: Callable[..., Any], tensors: tuple[Tensor | None, ...], *arguments: Any) -> Any:
@@ -23,7 +26,7 @@ def call(operator: Any, kernel: Callable[..., Any], tensors: tuple[Tensor | None
 
 
 def is_plain(tensors: tuple[Tensor | None, ...]) -> bool:
-    """Whether the dispatcher would go straight to the kernel: dense CPU tensors, and nobody to record, trace or transform the call.
+    """Whether the dispatcher would go straight to the kernel: dense CPU or CUDA tensors, and nobody who records or transforms the call.
 
     False for whatever this does not know: subclasses, fake and wrapped tensors, modes, tracing, profiling, any gradient.
     """
