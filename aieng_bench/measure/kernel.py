@@ -16,6 +16,7 @@ from aieng_bench.measure.judging import Judging
 from aieng_bench.measure.plan import Plan, Progress, Unit
 from aieng_bench.measure.process import marks_of
 from aieng_bench.measure.schedule import Calls, Schedule, schedule
+from aieng_bench.measure.tuned import choices
 from aieng_bench.measure.watch import watch
 from aieng_bench.record.schema import Outcome
 
@@ -191,6 +192,7 @@ class KernelCampaign:
             cell.disturbed = cell.disturbed or disturbed
         for cell in live:
             if cell.outcome is None:
+                cell.tuned.append(choices(crew.log(cell)))
                 self._finish(cell, crew)
 
     def _set_up(self, cells: Sequence[Cell]) -> None:

@@ -22,6 +22,7 @@ from aieng_bench.measure import outputs, timing
 from aieng_bench.measure.audit import audit, novelty
 from aieng_bench.measure.integrity import Guard
 from aieng_bench.measure.serve import serve
+from aieng_bench.measure.tuned import BEGUN
 from aieng_bench.record.schema import Value
 from aieng_bench.registry import load
 
@@ -31,6 +32,7 @@ class Session:
 
     def prepare(self, module: str, contender: str, case: Mapping[str, Value], seed: int) -> dict[str, Any]:
         """Make the inputs of ``seed`` and set the contender up."""
+        print(BEGUN)
         benchmark = load(module)
         assert isinstance(benchmark, KernelBenchmark)
         self.benchmark, self.case = benchmark, Case(case)
