@@ -2,8 +2,8 @@
 
 No torch headers, so no torch at build time and one binary for every torch. Sources are found by name, so adding a kernel edits
 nothing here: ``csrc/<family>/bind_cpu.cpp`` and ``cpu_<technique>[_avx2|_avx512|_avx512_bf16].cpp``;
-``bind_cuda.cpp`` and ``*.cu``. The ending of a C++ file's name chooses its instruction set; dispatch between them happens at
-run time.
+``bind_cuda.cpp`` and ``*.cu``. The ending of a C++ file's name chooses its instruction set, ``cuda_sm90_`` before a CUDA file's
+the one chip it is for; dispatch between them happens at run time.
 """
 
 from __future__ import annotations
@@ -57,10 +57,11 @@ def cuda_home() -> Path | None:
 
 
 @cache
-def cuda_architectures(home: Path) -> list[str]:
-    """Those of ours that this toolkit's compiler knows."""
+def cuda_architectures(home: Path, alone: str | None) -> list[str]:
+    """Those of ours that this toolkit's compiler knows; of those only ``alone`` where it is named."""
     known = subprocess.run([home / "bin/nvcc", "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout.split()
-    return [a for a in CUDA_ARCHITECTURES if a.replace("sm", "compute").rstrip("a") in known]
+    ours = CUDA_ARCHITECTURES if alone is None else (alone,)
+    return [a for a in ours if a.replace("sm", "compute").rstrip("a") in known]
 
 
 class Build(build_ext):
@@ -96,7 +97,8 @@ class Build(build_ext):
         if source.suffix == ".cu":
             home = cuda_home()
             assert home is not None
-            codes = [f"-gencode=arch={code.replace('sm', 'compute')},code={code}" for code in cuda_architectures(home)]
+            alone = "sm_90a" if source.stem.startswith("cuda_sm90_") else None  # instructions that no other chip has
+            codes = [f"-gencode=arch={code.replace('sm', 'compute')},code={code}" for code in cuda_architectures(home, alone)]
             return [
                 str(home / "bin/nvcc"), "-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden", "--expt-relaxed-constexpr",
                 *codes, *includes, "-c", str(source), "-o", str(obj),

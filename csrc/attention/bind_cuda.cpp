@@ -29,6 +29,8 @@ void forward(const std::string& kernel, const Shape& shape, bool causal, float s
   const py::gil_scoped_release release;
   if (kernel == "sm80_bfloat16") return cuda::forward_sm80_bf16(a, device, on);
   if (kernel == "sm80_float16") return cuda::forward_sm80_fp16(a, device, on);
+  if (kernel == "sm90_bfloat16") return cuda::forward_sm90_bf16(a, device, on);
+  if (kernel == "sm90_float16") return cuda::forward_sm90_fp16(a, device, on);
   if (kernel == "simt_float32") return cuda::forward_simt(a, device, on);
   throw std::invalid_argument("no attention kernel " + kernel);
 }
@@ -53,6 +55,8 @@ void backward(const std::string& kernel, const Shape& shape, bool causal, float 
   const py::gil_scoped_release release;
   if (kernel == "sm80_bfloat16") return cuda::backward_sm80_bf16(a, device, on);
   if (kernel == "sm80_float16") return cuda::backward_sm80_fp16(a, device, on);
+  if (kernel == "sm90_bfloat16") return cuda::backward_sm90_bf16(a, device, on);
+  if (kernel == "sm90_float16") return cuda::backward_sm90_fp16(a, device, on);
   if (kernel == "simt_float32") return cuda::backward_simt(a, device, on);
   throw std::invalid_argument("no attention kernel " + kernel);
 }

@@ -38,6 +38,13 @@ void forward_sm80_fp16(const Forward&, int device, void* stream);
 void backward_sm80_bf16(const Backward&, int device, void* stream);
 void backward_sm80_fp16(const Backward&, int device, void* stream);
 
+// The same with the warpgroup products and the copy engine of compute capability 9.0 (sm_90a alone); k_rows > 0, no
+// stride of several elements 0.
+void forward_sm90_bf16(const Forward&, int device, void* stream);
+void forward_sm90_fp16(const Forward&, int device, void* stream);
+void backward_sm90_bf16(const Backward&, int device, void* stream);  // d up to 128
+void backward_sm90_fp16(const Backward&, int device, void* stream);
+
 // float32 in plain arithmetic, d up to 256.
 void forward_simt(const Forward&, int device, void* stream);
 void backward_simt(const Backward&, int device, void* stream);

@@ -33,7 +33,7 @@ inline int64_t blocks(int64_t rows, int tile_rows, int64_t heads, int64_t batch)
 
 // The log-sum-exp of a query in units of log2; +inf, under which every probability is 0, for rows that saw no key or do not exist.
 __device__ __forceinline__ float log2_sum(const float* lse, int row, int rows) {
-  const float value = row < rows ? lse[row] * kLog2E : kInfinity;
+  const float value = row < rows ? log2_lse(lse[row]) : kInfinity;
   return value == -kInfinity ? kInfinity : value;
 }
 

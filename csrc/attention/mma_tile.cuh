@@ -4,6 +4,7 @@
 // (g+8, 8n+2t), (g+8, 8n+2t+1): just what the tensor cores take as their left operand, so that probabilities go from one
 // product to the next without leaving the registers (Dao 2023, FlashAttention-2, section 3.3).
 #pragma once
+#include "cuda_block.cuh"
 #include "ptx.cuh"
 
 namespace aieng::attention::cuda {
@@ -82,6 +83,20 @@ __device__ __forceinline__ void multiply_accumulators(float (&acc)[M][W][4], con
         multiply_16x8x16<T>(acc[m][w], left[m], right[0], right[1]);
         multiply_16x8x16<T>(acc[m][w + 1], left[m], right[2], right[3]);
       }
+    }
+  }
+}
+
+// Scores (16 x 8·N) of keys that a row may not see become -inf.
+template <int N>
+__device__ __forceinline__ void mask(float (&s)[N][4], int first_row, int first_key, int keys, bool causal) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int row = first_row + i / 2 * 8 + lane / 4, key = first_key + n * 8 + lane % 4 * 2 + i % 2;
+      if (key >= keys || (causal && key > row)) s[n][i] = -kInfinity;
     }
   }
 }

@@ -18,23 +18,6 @@ struct ForwardTile {
   static_assert(kShared <= kLeastSharedBytes);
 };
 
-// Scores of keys that a row may not see become -inf.
-template <int M, int N>
-__device__ __forceinline__ void mask(float (&s)[M][N][4], int first_row, int first_key, int keys, bool causal) {
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int m = 0; m < M; ++m) {
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int row = first_row + m * 16 + i / 2 * 8 + lane / 4, key = first_key + n * 8 + lane % 4 * 2 + i % 2;
-        if (key >= keys || (causal && key > row)) s[m][n][i] = -kInfinity;
-      }
-    }
-  }
-}
-
 // One step of the online softmax: s becomes exp2(s - max), and what was gathered under an older maximum shrinks to fit.
 template <int M, int N, int W>
 __device__ __forceinline__ void softmax_step(float (&s)[M][N][4], float (&acc)[M][W][4], float (&largest)[M][2],
@@ -118,7 +101,10 @@ __global__ void __launch_bounds__(ForwardTile<D>::kThreads) forward_sm80(const F
     if (key + kKeys < last_key) load_keys(k_tile, a.k, key + kKeys);
     scale_by(s, of.scale * kLog2E);
     const int first_row = at.first_row + warp_row;
-    if (key + kKeys > keys || (of.causal && key + kKeys - 1 > first_row)) mask(s, first_row, key, keys, of.causal);
+    if (key + kKeys > keys || (of.causal && key + kKeys - 1 > first_row)) {
+#pragma unroll
+      for (int m = 0; m < kM; ++m) mask(s[m], first_row + m * 16, key, keys, of.causal);
+    };
     softmax_step(s, acc, largest, sum);
     multiply_accumulators<D>(acc, s, v_tile);
   }

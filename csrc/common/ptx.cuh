@@ -49,6 +49,19 @@ __device__ __forceinline__ uint32_t pack<Fp16>(float low, float high) {
   return packed;
 }
 
+// The two values that `pack` put into one register.
+template <class T>
+__device__ __forceinline__ void unpack(uint32_t packed, float& low, float& high);
+template <>
+__device__ __forceinline__ void unpack<Bf16>(uint32_t packed, float& low, float& high) {
+  low = __uint_as_float(packed << 16);
+  high = __uint_as_float(packed & 0xFFFF0000u);
+}
+template <>
+__device__ __forceinline__ void unpack<Fp16>(uint32_t packed, float& low, float& high) {
+  asm("{.reg .f16 a, b; mov.b32 {a, b}, %2; cvt.f32.f16 %0, a; cvt.f32.f16 %1, b;}" : "=f"(low), "=f"(high) : "r"(packed));
+}
+
 // The block's dynamic shared memory.
 __device__ __forceinline__ unsigned char* shared_memory() {
   extern __shared__ __align__(128) unsigned char aieng_dynamic_shared[];
@@ -102,6 +115,27 @@ __device__ __forceinline__ float fast_exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+
+// log2 x for normal x by the special-function unit: 2^-22, absolute for x in (0.5, 2), relative to the result elsewhere.
+__device__ __forceinline__ float fast_log2(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// The square root by the special-function unit, relative error 2^-23; of 0 it is 0.
+__device__ __forceinline__ float fast_sqrt(float x) {
+  float y;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// x between the bounds, NaN left as NaN, in two instructions: C's fminf and fmaxf would give the bound.
+__device__ __forceinline__ float clamp_or_nan(float x, float low, float high) {
+  asm("max.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(low));
+  asm("min.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(high));
+  return x;
 }
 
 __device__ __forceinline__ float shuffle_xor(float x, int lanes) { return __shfl_xor_sync(0xffffffffu, x, lanes); }

@@ -1,86 +1,202 @@
-// A whole diffusion step in one pass over memory, 16 bytes of every tensor a thread; not yet measured on a chip.
+// A whole diffusion step in one pass over memory, 16 bytes of every tensor at a time; this form is not yet measured on a chip.
+//
+// Its time is the memory's only as long as the instructions fit beside it: at 4 TB/s an H200 issues some 50 for an element of two
+// 16-bit inputs and an output. So whatever a step lacks is compiled out, indices have 32 bits, and noise is made with
+// special functions (cuda_philox.cuh).
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include "cuda_philox.cuh"
 #include "cuda_step.h"
 #include "launch.cuh"
-#include "philox.h"
-#include "ptx.cuh"
 
 namespace aieng::diffusion {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128, kEach = 8;  // elements a thread: two Philox blocks
+constexpr uint32_t kPerBlock = kThreads * kEach;
+constexpr int64_t kChunk = int64_t{1} << 30;  // elements a launch, so that their indices fit; a multiple of kPerBlock
 
 enum class Noise { kNone, kGiven, kPhilox };
 
-template <class T>
-struct alignas(16) Group {
-  static constexpr int kCount = 16 / sizeof(T);
-  T x[kCount];
+template <Noise kSource, bool kGuidance, bool kClip, bool kX0>
+struct Form {
+  static constexpr Noise kNoise = kSource;
+  static constexpr bool kGuided = kGuidance, kClipped = kClip, kOriginal = kX0;
 };
 
 template <class T>
-__device__ __forceinline__ Group<T> load(const void* tensor, int64_t first, int count, bool whole) {
-  const T* const from = static_cast<const T*>(tensor) + first;
-  if (whole) return *reinterpret_cast<const Group<T>*>(from);
-  Group<T> group = {};
-  for (int i = 0; i < Group<T>::kCount; ++i) {
-    if (i < count) group.x[i] = from[i];
-  }
-  return group;
+struct Chunk {
+  const T *sample, *cond, *uncond, *noise;
+  T *out, *x0;
+  uint32_t count;
+  bool aligned;  // every tensor starts at a multiple of 16 bytes
+  Coefficients k;
+};
+
+// 16 bytes of a tensor, as registers.
+template <class T>
+struct alignas(16) Group {
+  static constexpr int kCount = 16 / sizeof(T);
+  uint32_t words[4];
+};
+
+template <class T>
+__device__ __forceinline__ Group<T> load(const T* tensor, uint32_t i) {
+  return *reinterpret_cast<const Group<T>*>(tensor + i);
 }
 
 template <class T>
-__device__ __forceinline__ void store(void* tensor, int64_t first, int count, bool whole, const Group<T>& group) {
-  T* const to = static_cast<T*>(tensor) + first;
-  if (whole) {
-    *reinterpret_cast<Group<T>*>(to) = group;
-    return;
-  }
-  for (int i = 0; i < Group<T>::kCount; ++i) {
-    if (i < count) to[i] = group.x[i];
+__device__ __forceinline__ void widen(const Group<T>& group, float (&x)[Group<T>::kCount]) {
+#pragma unroll
+  for (int w = 0; w < 4; ++w) {
+    if constexpr (Group<T>::kCount == 4) {
+      x[w] = float_from_bits(group.words[w]);
+    } else {
+      unpack<T>(group.words[w], x[2 * w], x[2 * w + 1]);
+    }
   }
 }
 
-// `aligned`: every tensor starts at a multiple of 16 bytes. Everything is read before anything is written: out may be an input.
+template <class T>
+__device__ __forceinline__ void store(T* tensor, uint32_t i, const float (&x)[Group<T>::kCount]) {
+  Group<T> group;
+#pragma unroll
+  for (int w = 0; w < 4; ++w) {
+    if constexpr (Group<T>::kCount == 4) {
+      group.words[w] = bits_from_float(x[w]);
+    } else {
+      group.words[w] = pack<T>(x[2 * w], x[2 * w + 1]);
+    }
+  }
+  *reinterpret_cast<Group<T>*>(tensor + i) = group;
+}
+
+template <class F>
+__device__ __forceinline__ Element element(const Coefficients& k, float x, float e, float uncond, float z) {
+  if constexpr (F::kGuided) e = uncond + k.guidance * (e - uncond);
+  float original = k.p * x + k.q * e;
+  if constexpr (F::kClipped) original = clamp_or_nan(original, -k.clip, k.clip);
+  float previous = k.r * original + (k.s * x + k.t * e);
+  if constexpr (F::kNoise != Noise::kNone) previous += k.sigma * z;
+  return {previous, original};
+}
+
+// Normals of elements i .. i + kCount - 1, i a multiple of four.
+template <int kCount>
+__device__ __forceinline__ void normals(const PhiloxStream& stream, uint32_t i, float (&z)[kCount]) {
+#pragma unroll
+  for (int n = 0; n < kCount; n += 4) {
+    uint32_t words[4];
+    philox_words(stream, (i + n) / 4, words);
+    normal_pair(words[0], words[1], z[n], z[n + 1]);
+    normal_pair(words[2], words[3], z[n + 2], z[n + 3]);
+  }
+}
+
+// A thread's part of a whole block of aligned tensors. Everything is read before anything is written: out may be an input.
+template <class T, class F>
+__device__ __forceinline__ void whole(const Chunk<T>& a, const PhiloxStream& stream, uint32_t first) {
+  constexpr int kCount = Group<T>::kCount, kGroups = kEach / kCount;
+  Group<T> sample[kGroups], cond[kGroups], uncond[kGroups], noise[kGroups];
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    const uint32_t i = first + (g * kThreads + threadIdx.x) * kCount;
+    sample[g] = load(a.sample, i);
+    cond[g] = load(a.cond, i);
+    if constexpr (F::kGuided) uncond[g] = load(a.uncond, i);
+    if constexpr (F::kNoise == Noise::kGiven) noise[g] = load(a.noise, i);
+  }
+#pragma unroll
+  for (int g = 0; g < kGroups; ++g) {
+    const uint32_t i = first + (g * kThreads + threadIdx.x) * kCount;
+    float x[kCount], c[kCount], u[kCount] = {}, z[kCount] = {}, previous[kCount], original[kCount];
+    if constexpr (F::kNoise == Noise::kGiven) widen(noise[g], z);
+    if constexpr (F::kNoise == Noise::kPhilox) normals(stream, i, z);
+    widen(sample[g], x);
+    widen(cond[g], c);
+    if constexpr (F::kGuided) widen(uncond[g], u);
+#pragma unroll
+    for (int n = 0; n < kCount; ++n) {
+      const Element y = element<F>(a.k, x[n], c[n], u[n], z[n]);
+      previous[n] = y.previous;
+      original[n] = y.original;
+    }
+    store(a.out, i, previous);
+    if constexpr (F::kOriginal) store(a.x0, i, original);
+  }
+}
+
+// The same one by one, for the last block and for tensors that are not aligned.
+template <class T, class F>
+__device__ __forceinline__ void part(const Chunk<T>& a, const PhiloxStream& stream, uint32_t first) {
+#pragma unroll 1
+  for (uint32_t i = first + threadIdx.x * 4; i < first + kPerBlock && i < a.count; i += kThreads * 4) {
+    float z[4] = {};
+    if constexpr (F::kNoise == Noise::kPhilox) normals(stream, i, z);
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      if (i + n >= a.count) break;
+      float u = 0.0f;
+      if constexpr (F::kGuided) u = to_float(a.uncond[i + n]);
+      if constexpr (F::kNoise == Noise::kGiven) z[n] = to_float(a.noise[i + n]);
+      const Element y = element<F>(a.k, to_float(a.sample[i + n]), to_float(a.cond[i + n]), u, z[n]);
+      a.out[i + n] = round_to<T>(y.previous);
+      if constexpr (F::kOriginal) a.x0[i + n] = round_to<T>(y.original);
+    }
+  }
+}
+
+template <class T, class F>
+__global__ void __launch_bounds__(kThreads) step_kernel(const Chunk<T> a, const PhiloxStream stream) {
+  const uint32_t first = blockIdx.x * kPerBlock;
+  if (a.aligned && first + kPerBlock <= a.count) {
+    whole<T, F>(a, stream, first);
+  } else {
+    part<T, F>(a, stream, first);
+  }
+}
+
+// Calls `then` with std::true_type or std::false_type.
+template <class Then>
+void with(bool flag, Then then) {
+  flag ? then(std::true_type{}) : then(std::false_type{});
+}
+
 template <class T, Noise kNoise>
-__global__ void __launch_bounds__(kThreads) step_kernel(const Step a, bool aligned) {
-  constexpr int kCount = Group<T>::kCount;
-  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kCount;
-  if (first >= a.count) return;
-  const int count = a.count - first < kCount ? static_cast<int>(a.count - first) : kCount;
-  const bool whole = aligned && count == kCount;
-  const Group<T> sample = load<T>(a.sample, first, count, whole), cond = load<T>(a.cond, first, count, whole);
-  const Group<T> uncond = a.uncond ? load<T>(a.uncond, first, count, whole) : cond;
-  float z[kCount] = {};
-  if constexpr (kNoise == Noise::kGiven) {
-    const Group<T> noise = load<T>(a.noise, first, count, whole);
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) z[i] = to_float(noise.x[i]);
-  }
-  if constexpr (kNoise == Noise::kPhilox) {
-#pragma unroll
-    for (int i = 0; i < kCount; i += 4) normal4(a.seed, a.offset, static_cast<uint64_t>(first + i) / 4, z + i);
-  }
-  Group<T> out, x0;
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    const Element y = step_element(a.k, to_float(sample.x[i]), to_float(cond.x[i]), to_float(uncond.x[i]), z[i]);
-    out.x[i] = round_to<T>(y.previous);
-    x0.x[i] = round_to<T>(y.original);
-  }
-  store(a.out, first, count, whole, out);
-  if (a.x0) store(a.x0, first, count, whole, x0);
+void step_of(const Step& a, void* stream) {
+  const auto at = [](const void* tensor, int64_t start) { return tensor ? static_cast<const T*>(tensor) + start : nullptr; };
+  const uintptr_t all = reinterpret_cast<uintptr_t>(a.sample) | reinterpret_cast<uintptr_t>(a.cond) |
+                        reinterpret_cast<uintptr_t>(a.uncond) | reinterpret_cast<uintptr_t>(a.noise) |
+                        reinterpret_cast<uintptr_t>(a.out) | reinterpret_cast<uintptr_t>(a.x0);
+  with(a.uncond, [&](auto guided) {
+    with(a.k.clip < INFINITY, [&](auto clipped) {
+      with(a.x0, [&](auto original) {
+        using F = Form<kNoise, guided.value, clipped.value, original.value>;
+        for (int64_t start = 0; start < a.count; start += kChunk) {
+          const int64_t count = std::min(kChunk, a.count - start);
+          const Chunk<T> chunk{at(a.sample, start),
+                               at(a.cond, start),
+                               at(a.uncond, start),
+                               at(a.noise, start),
+                               const_cast<T*>(at(a.out, start)),
+                               const_cast<T*>(at(a.x0, start)),
+                               static_cast<uint32_t>(count),
+                               all % 16 == 0,
+                               a.k};
+          const PhiloxStream words = philox_stream(a.seed, a.offset, static_cast<uint64_t>(start) / 4);
+          launch("diffusion step", step_kernel<T, F>, (count + kPerBlock - 1) / kPerBlock, kThreads, 0, stream, chunk, words);
+        }
+      });
+    });
+  });
 }
 
 template <class T>
 void step_of(const Step& a, void* stream) {
-  const uintptr_t all = reinterpret_cast<uintptr_t>(a.sample) | reinterpret_cast<uintptr_t>(a.cond) |
-                        reinterpret_cast<uintptr_t>(a.uncond) | reinterpret_cast<uintptr_t>(a.noise) |
-                        reinterpret_cast<uintptr_t>(a.out) | reinterpret_cast<uintptr_t>(a.x0);
-  const int64_t per_block = int64_t{kThreads} * Group<T>::kCount, blocks = (a.count + per_block - 1) / per_block;
-  auto* kernel = a.k.sigma == 0 ? step_kernel<T, Noise::kNone>
-                 : a.noise      ? step_kernel<T, Noise::kGiven>
-                                : step_kernel<T, Noise::kPhilox>;
-  launch("diffusion step", kernel, blocks, kThreads, 0, stream, a, all % 16 == 0);
+  if (a.k.sigma == 0) return step_of<T, Noise::kNone>(a, stream);
+  a.noise ? step_of<T, Noise::kGiven>(a, stream) : step_of<T, Noise::kPhilox>(a, stream);
 }
 
 }  // namespace

@@ -69,13 +69,15 @@ def compile_variant(variant: Variant, capability: int = 90) -> Compiled:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+    from triton.experimental.gluon._runtime import GluonASTSource
 
     kernel = variant.kernel
     if not isinstance(kernel, triton.runtime.JITFunction):
         raise RuntimeError(f"{variant.label}: not a compilable kernel ({type(kernel).__name__}); is TRITON_INTERPRET set?")
     signature = {name: variant.signature.get(name, "constexpr") for name in kernel.arg_names}
     attributes = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in sorted(variant.divisible)}
-    source = ASTSource(kernel, signature, constexprs=dict(variant.constants), attrs=attributes)
+    language = GluonASTSource if kernel.is_gluon() else ASTSource
+    source = language(kernel, signature, constexprs=dict(variant.constants), attrs=attributes)
     options = {"num_warps": variant.num_warps, "num_stages": variant.num_stages}
     built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +88,7 @@ def compile_variant(variant: Variant, capability: int = 90) -> Compiled:
     if usage is None:
         raise RuntimeError(f"{variant.label}: cuobjdump reports no resource usage")
     registers, stack = map(int, usage.groups())
-    threads = 32 * variant.num_warps
+    threads = 32 * built.metadata.num_warps  # with those of every role, where warps are specialized
     return Compiled(variant.label, registers, built.metadata.shared, stack, threads, opcodes(sass))
 
 

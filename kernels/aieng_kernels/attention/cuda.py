@@ -12,6 +12,8 @@ from aieng_kernels._cuda_launch import launcher, place
 from aieng_kernels._family import implementation
 
 LARGEST_HEAD_DIM = 256
+LARGEST_SM90_BACKWARD = 128
+"""Head dimension; the gradients of wider keys and values do not fit in a warpgroup's registers together."""
 LARGEST_LENGTH = 2**30
 """Rows are counted in 32 bits within a head."""
 
@@ -37,6 +39,30 @@ class CudaSm80:
         dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         return _backward("sm80", [_aligned(x) for x in (dout, q, k, v, out)], lse, causal, scale)
+
+
+@implementation("attention", "cuda_sm90", device="cuda", requires=("cuda", "sm_90a"), dtypes=("bfloat16", "float16"), priority=30)
+class CudaSm90:
+    """FlashAttention-3 on warpgroup products and the copy engine (``sm90_*.cuh``); backward beyond D = 128 is cuda_sm80's.
+
+    Not yet measured on a chip.
+    """
+
+    supports = CudaSm80.supports
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+        if not k.numel():
+            return torch.zeros_like(q), q.new_full(q.shape[:3], -torch.inf, dtype=torch.float32)
+        return _forward("sm90", torch.empty_like(q), *(_aligned(x, expanded=False) for x in (q, k, v)), causal, scale)
+
+    @staticmethod
+    def backward(
+        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if q.shape[-1] > LARGEST_SM90_BACKWARD or not k.numel():
+            return CudaSm80.backward(dout, q, k, v, out, lse, causal=causal, scale=scale)
+        return _backward("sm90", [_aligned(x, expanded=False) for x in (dout, q, k, v, out)], lse, causal, scale)
 
 
 @implementation("attention", "cuda_simt", device="cuda", requires=("cuda", "sm_80"), dtypes=("float32",), priority=10)
@@ -66,10 +92,14 @@ def _too_large(q: Tensor, k: Tensor) -> str | None:
     return None
 
 
-def _aligned(x: Tensor) -> Tensor:
-    """x, or a copy of it if some row does not start at a multiple of 16 bytes, as asynchronous copies need."""
-    steps = (stride for size, stride in zip(x.shape[:3], x.stride()[:3], strict=True) if size > 1)
-    if x.data_ptr() % 16 == 0 and all(step * x.element_size() % 16 == 0 for step in steps):
+def _aligned(x: Tensor, expanded: bool = True) -> Tensor:
+    """x, or a copy of it if some row does not start at a multiple of 16 bytes, as asynchronous copies need.
+
+    Without ``expanded`` also if several elements lie in one place (stride 0), which the copy engine does not take.
+    """
+    steps = [stride for size, stride in zip(x.shape[:3], x.stride()[:3], strict=True) if size > 1]
+    whole = x.data_ptr() % 16 == 0 and all(step * x.element_size() % 16 == 0 for step in steps)
+    if whole and (expanded or all(steps)):
         return x
     return x.clone(memory_format=torch.contiguous_format)
 

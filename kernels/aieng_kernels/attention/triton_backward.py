@@ -3,9 +3,10 @@
 With δ = rowsum(out∘dout) and P = exp(scale·q·kᵀ − lse):
 dv = Pᵀ·dout,  dS = P∘(dout·vᵀ − δ),  dq = scale·dS·k,  dk = scale·dSᵀ·q.
 FlashAttention-2 (Dao 2023, arXiv:2307.08691, algorithm 2) in two passes: every result has one writer, so there are no atomics
-and the same bits come each time; the heads of a group are summed in registers. Not yet measured on a chip.
+and the same bits come each time; the heads of a group are summed in registers.
 
-The statistics δ and lse·log2(e) lie in scratch rows of S rounded up: beyond S, lse = +inf makes P zero with no comparison.
+The statistics δ and lse, in the exponent's base, lie in scratch rows of S rounded up: beyond S, lse = +inf makes P zero with no
+comparison.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
@@ -16,15 +17,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from aieng_kernels.attention.triton_tiles import dot_rows, load_rows, store_rows
+from aieng_kernels.attention.triton_tiles import based_lse, dot_rows, exponent_scale, exponential, load_rows, store_rows
 
 
 @triton.jit(do_not_specialize=["H", "S"])
 def statistics_kernel(
-    out_ptr, dout_ptr, lse_ptr, delta_ptr, lse2_ptr, stride_ob, stride_oh, stride_os, stride_gb, stride_gh, stride_gs, H, S, P,
+    out_ptr, dout_ptr, lse_ptr, delta_ptr, shift_ptr, stride_ob, stride_oh, stride_os, stride_gb, stride_gh, stride_gs, H, S, P,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """delta[b, h, s] = Σ_d out·dout and lse2 = lse·log2(e) for BLOCK_M rows of one head, 0 and +inf beyond S."""
+    """delta[b, h, s] = Σ_d out·dout and shift = lse in the exponent's base for BLOCK_M rows of one head, 0 and +inf beyond S."""
     blocks = P // BLOCK_M
     head = (tl.program_id(0) // blocks).to(tl.int64)
     b, h = head // H, head % H
@@ -34,12 +35,13 @@ def statistics_kernel(
     tl.store(delta_ptr + head * P + rows, tl.sum(out.to(tl.float32) * dout.to(tl.float32), 1))
     lse = tl.load(lse_ptr + head * S + rows, mask=rows < S, other=float("inf"))
     # A row that saw no key has lse -inf and no gradient.
-    tl.store(lse2_ptr + head * P + rows, tl.where(lse == float("-inf"), float("inf"), lse * 1.4426950408889634))
+    shift = tl.where(lse == float("-inf"), float("inf"), based_lse(lse, out_ptr.dtype.element_ty))
+    tl.store(shift_ptr + head * P + rows, shift)
 
 
 @triton.jit(do_not_specialize=["H", "S", "T", "bucket"])
 def dkdv_kernel(
-    q_ptr, k_ptr, v_ptr, dout_ptr, delta_ptr, lse2_ptr, dk_ptr, dv_ptr,
+    q_ptr, k_ptr, v_ptr, dout_ptr, delta_ptr, shift_ptr, dk_ptr, dv_ptr,
     stride_qb, stride_qh, stride_qs, stride_kb, stride_kh, stride_kt, stride_vb, stride_vh, stride_vt,
     stride_gb, stride_gh, stride_gs,
     H, S, T, P, scale, bucket, GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, CAUSAL: tl.constexpr,
@@ -57,7 +59,7 @@ def dkdv_kernel(
     v = load_rows(v_ptr, columns, stride_vt, T, 0, D, BLOCK_D, True)
     dk = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     dv = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-    scale_log2 = scale * 1.4426950408889634
+    factor = exponent_scale(scale, q_ptr.dtype.element_ty)
     for member in range(GROUP):
         h = hk * GROUP + member
         q_head = q_ptr + (b * stride_qb + h * stride_qh) * 8
@@ -73,7 +75,7 @@ def dkdv_kernel(
             else:
                 score = dot_rows(k_ptr, columns, stride_kt, T, q_head, rows, stride_qs, S, BLOCK_N, BLOCK_M, D, BLOCK_D, CHUNK)
             # Columns beyond T hold anything: they only reach rows of dk and dv that are not stored.
-            p = tl.exp2(score * scale_log2 - tl.load(lse2_ptr + statistics + rows)[None, :])
+            p = exponential(score, factor, tl.load(shift_ptr + statistics + rows)[None, :], q_ptr.dtype.element_ty)
             if CAUSAL:
                 p = tl.where(rows[None, :] >= columns[:, None], p, 0.0)
             if WANT_DV:
@@ -93,8 +95,8 @@ def dkdv_kernel(
 
 @triton.jit
 def _gather(
-    dq, q, dout, lse2, delta, q_ptr, k_ptr, v_ptr, dout_ptr, stride_qs, stride_kt, stride_vt, stride_gs,
-    rows, lo, hi, S, T, scale_log2,
+    dq, q, dout, shift, delta, q_ptr, k_ptr, v_ptr, dout_ptr, stride_qs, stride_kt, stride_vt, stride_gs,
+    rows, lo, hi, S, T, factor,
     D: tl.constexpr, BLOCK_D: tl.constexpr, CHUNK: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
@@ -109,7 +111,7 @@ def _gather(
         else:
             score = dot_rows(q_ptr, rows, stride_qs, S, k_ptr, columns, stride_kt, T, BLOCK_M, BLOCK_N, D, BLOCK_D, CHUNK)
             dp = dot_rows(dout_ptr, rows, stride_gs, S, v_ptr, columns, stride_vt, T, BLOCK_M, BLOCK_N, D, BLOCK_D, CHUNK)
-        p = tl.exp2(score * scale_log2 - lse2[:, None])
+        p = exponential(score, factor, shift[:, None], q_ptr.dtype.element_ty)
         if MASKED:
             # Where lse is very negative, p overflows beyond T, and inf·0 would be NaN.
             keep = (columns < T)[None, :]
@@ -123,7 +125,7 @@ def _gather(
 
 @triton.jit(do_not_specialize=["H", "S", "T", "bucket"])
 def dq_kernel(
-    q_ptr, k_ptr, v_ptr, dout_ptr, delta_ptr, lse2_ptr, dq_ptr,
+    q_ptr, k_ptr, v_ptr, dout_ptr, delta_ptr, shift_ptr, dq_ptr,
     stride_qb, stride_qh, stride_qs, stride_kb, stride_kh, stride_kt, stride_vb, stride_vh, stride_vt,
     stride_gb, stride_gh, stride_gs,
     H, S, T, P, scale, bucket, GROUP: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, CAUSAL: tl.constexpr,
@@ -143,18 +145,18 @@ def dq_kernel(
     rows = block * BLOCK_M + tl.arange(0, BLOCK_M)
     q = load_rows(q_ptr, rows, stride_qs, S, 0, D, BLOCK_D, True)
     dout = load_rows(dout_ptr, rows, stride_gs, S, 0, D, BLOCK_D, True)
-    lse2 = tl.load(lse2_ptr + head * P + rows)
+    shift = tl.load(shift_ptr + head * P + rows)
     delta = tl.load(delta_ptr + head * P + rows)
     dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     last = tl.minimum(T, (block + 1) * BLOCK_M) if CAUSAL else T
     free = (tl.minimum(T, block * BLOCK_M) if CAUSAL else T) // BLOCK_N * BLOCK_N
-    scale_log2 = scale * 1.4426950408889634
+    factor = exponent_scale(scale, q_ptr.dtype.element_ty)
     dq = _gather(
-        dq, q, dout, lse2, delta, q_ptr, k_ptr, v_ptr, dout_ptr, stride_qs, stride_kt, stride_vt, stride_gs,
-        rows, 0, free, S, T, scale_log2, D, BLOCK_D, CHUNK, BLOCK_M, BLOCK_N, CAUSAL, False,
+        dq, q, dout, shift, delta, q_ptr, k_ptr, v_ptr, dout_ptr, stride_qs, stride_kt, stride_vt, stride_gs,
+        rows, 0, free, S, T, factor, D, BLOCK_D, CHUNK, BLOCK_M, BLOCK_N, CAUSAL, False,
     )  # fmt: skip
     dq = _gather(
-        dq, q, dout, lse2, delta, q_ptr, k_ptr, v_ptr, dout_ptr, stride_qs, stride_kt, stride_vt, stride_gs,
-        rows, free, last, S, T, scale_log2, D, BLOCK_D, CHUNK, BLOCK_M, BLOCK_N, CAUSAL, True,
+        dq, q, dout, shift, delta, q_ptr, k_ptr, v_ptr, dout_ptr, stride_qs, stride_kt, stride_vt, stride_gs,
+        rows, free, last, S, T, factor, D, BLOCK_D, CHUNK, BLOCK_M, BLOCK_N, CAUSAL, True,
     )  # fmt: skip
     store_rows(dq_ptr + head * S * D, rows, D // 8, S, dq * scale, D, BLOCK_D)

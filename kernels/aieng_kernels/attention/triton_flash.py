@@ -1,4 +1,4 @@
-"""Attention forward and backward in Triton: launches of the kernels beside this file. Not yet measured on a chip."""
+"""Attention forward and backward in Triton: launches of the kernels beside this file."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ class TritonFlash:
         if not q.numel() or not k.numel():
             return out.zero_(), lse.fill_(-torch.inf)
         q, k, v = map(_aligned, (q, k, v))
+        if scale <= 0:  # the kernel takes maxima before it scales
+            q, scale = (-q, -scale) if scale else (q * 0, 1.0)
         kernel = tuned("forward", padded(D), q.element_size())
         strides = (*_strides(q), *_strides(k), *_strides(v), *_strides(out))
         with device_of(q):
@@ -60,29 +62,29 @@ class TritonFlash:
         strides = (*_strides(q), *_strides(k), *_strides(v), *_strides(dout))
         constants = _constants(q, k, causal)
         with device_of(q):
-            delta, lse2 = _statistics(out, dout, lse)
+            delta, shift = statistics(out, dout, lse)
             shape = (*_shape(q, k), delta.shape[-1], scale, _bucket(q, k))
             dkdv = tuned("dkdv", width, q.element_size())
             for want_dk, want_dv in gradients_at_once(width):
                 dkdv[lambda meta: (triton.cdiv(T, meta["BLOCK_N"]) * B * Hkv,)](
-                    q, k, v, dout, delta, lse2, dk, dv, *strides, *shape, **constants, WANT_DK=want_dk, WANT_DV=want_dv
+                    q, k, v, dout, delta, shift, dk, dv, *strides, *shape, **constants, WANT_DK=want_dk, WANT_DV=want_dv
                 )
             tuned("dq", width, q.element_size())[lambda meta: (triton.cdiv(S, meta["BLOCK_M"]) * B * H,)](
-                q, k, v, dout, delta, lse2, dq, *strides, *shape, **constants
+                q, k, v, dout, delta, shift, dq, *strides, *shape, **constants
             )
         return dq, dk, dv
 
 
-def _statistics(out: Tensor, dout: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
-    """delta and lse·log2(e), [B, H, P] float32, P being S rounded up."""
+def statistics(out: Tensor, dout: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
+    """delta and lse in the exponent's base, [B, H, P] float32, P being S rounded up."""
     B, H, S, D = out.shape
     P = triton.cdiv(S, STATISTICS_PADDING) * STATISTICS_PADDING
-    delta, lse2 = (torch.empty((B, H, P), dtype=torch.float32, device=out.device) for _ in range(2))
+    delta, shift = (torch.empty((B, H, P), dtype=torch.float32, device=out.device) for _ in range(2))
     rows = statistics_block(padded(D))
     statistics_kernel[(P // rows * B * H,)](
-        out, dout, lse, delta, lse2, *_strides(out), *_strides(dout), H, S, P, D=D, BLOCK_D=padded(D), BLOCK_M=rows
+        out, dout, lse, delta, shift, *_strides(out), *_strides(dout), H, S, P, D=D, BLOCK_D=padded(D), BLOCK_M=rows
     )
-    return delta, lse2
+    return delta, shift
 
 
 def _aligned(x: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
 """Triton kernel of the attention forward pass: online softmax over key blocks, one program per block of query rows.
 
-FlashAttention-2 (Dao 2023, arXiv:2307.08691, algorithm 1), in base 2 so that an exponential is one instruction. Key blocks
-that no mask touches are done first by a loop without comparisons; the diagonal and the last, partial block follow. Not yet
-measured on a chip.
+FlashAttention-2 (Dao 2023, arXiv:2307.08691, algorithm 1). Key blocks that no mask touches are done first by a loop without
+comparisons; the diagonal and the last, partial block follow. The scale is positive: maxima and masks come before it.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
@@ -13,12 +12,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from aieng_kernels.attention.triton_tiles import dot_rows, load_rows, store_rows
+from aieng_kernels.attention.triton_tiles import dot_rows, exponent_scale, exponential, load_rows, natural_lse, power, store_rows
 
 
 @triton.jit
 def _attend(
-    acc, row_sum, row_max, q, q_ptr, k_ptr, v_ptr, stride_qs, stride_kt, stride_vt, rows, lo, hi, S, T, scale_log2,
+    acc, row_sum, row_max, q, q_ptr, k_ptr, v_ptr, stride_qs, stride_kt, stride_vt, rows, lo, hi, S, T, scale,
     D: tl.constexpr, BLOCK_D: tl.constexpr, CHUNK: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
@@ -27,20 +26,17 @@ def _attend(
         columns = start + tl.arange(0, BLOCK_N)
         if CHUNK == BLOCK_D:
             k = load_rows(k_ptr, columns, stride_kt, T, 0, D, BLOCK_D, MASKED)
-            score = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
+            score = tl.dot(q, tl.trans(k), input_precision="ieee")
         else:
             score = dot_rows(q_ptr, rows, stride_qs, S, k_ptr, columns, stride_kt, T, BLOCK_M, BLOCK_N, D, BLOCK_D, CHUNK)
-            score = score * scale_log2
         if MASKED:
-            keep = (columns < T)[None, :]
-            if CAUSAL:
-                keep = keep & (rows[:, None] >= columns[None, :])
-            score = tl.where(keep, score, float("-inf"))
-        new_max = tl.maximum(row_max, tl.max(score, 1))
+            bound = tl.minimum(rows, T - 1) if CAUSAL else rows * 0 + (T - 1)
+            score = tl.where(columns[None, :] <= bound[:, None], score, float("-inf"))
+        new_max = tl.maximum(row_max, tl.max(score, 1) * scale)
         # A row whose scores are all -inf so far would give -inf - -inf; any finite number in its place keeps its sum at 0.
         finite = tl.where(new_max == float("-inf"), 0.0, new_max)
-        p = tl.exp2(score - finite[:, None])
-        shrink = tl.exp2(row_max - finite)
+        p = exponential(score, scale, finite[:, None], q_ptr.dtype.element_ty)
+        shrink = power(row_max - finite, q_ptr.dtype.element_ty)
         row_sum = row_sum * shrink + tl.sum(p, 1)
         v = load_rows(v_ptr, columns, stride_vt, T, 0, D, BLOCK_D, MASKED)
         acc = tl.dot(p.to(v.dtype), v, acc * shrink[:, None], input_precision="ieee")
@@ -74,16 +70,16 @@ def forward_kernel(
     row_max = tl.full([BLOCK_M], float("-inf"), tl.float32)
     last = tl.minimum(T, (block + 1) * BLOCK_M) if CAUSAL else T
     free = (tl.minimum(T, block * BLOCK_M) if CAUSAL else T) // BLOCK_N * BLOCK_N
-    scale_log2 = scale * 1.4426950408889634
+    scale = exponent_scale(scale, q_ptr.dtype.element_ty)
     acc, row_sum, row_max = _attend(
-        acc, row_sum, row_max, q, q_ptr, k_ptr, v_ptr, stride_qs, stride_kt, stride_vt, rows, 0, free, S, T, scale_log2,
+        acc, row_sum, row_max, q, q_ptr, k_ptr, v_ptr, stride_qs, stride_kt, stride_vt, rows, 0, free, S, T, scale,
         D, BLOCK_D, CHUNK, BLOCK_M, BLOCK_N, CAUSAL, False,
     )  # fmt: skip
     acc, row_sum, row_max = _attend(
-        acc, row_sum, row_max, q, q_ptr, k_ptr, v_ptr, stride_qs, stride_kt, stride_vt, rows, free, last, S, T, scale_log2,
+        acc, row_sum, row_max, q, q_ptr, k_ptr, v_ptr, stride_qs, stride_kt, stride_vt, rows, free, last, S, T, scale,
         D, BLOCK_D, CHUNK, BLOCK_M, BLOCK_N, CAUSAL, True,
     )  # fmt: skip
     total = tl.where(row_sum == 0.0, 1.0, row_sum)
-    lse = (row_max + tl.log2(total)) * 0.6931471805599453
-    tl.store(lse_ptr + head * S + rows, lse, mask=rows < S)
-    store_rows(out_ptr + (b * stride_ob + h * stride_oh) * 8, rows, stride_os, S, acc / total[:, None], D, BLOCK_D)
+    tl.store(lse_ptr + head * S + rows, natural_lse(row_max, total, q_ptr.dtype.element_ty), mask=rows < S)
+    acc = acc / total[:, None] if q_ptr.dtype.element_ty == tl.float32 else acc * (1.0 / total)[:, None]
+    store_rows(out_ptr + (b * stride_ob + h * stride_oh) * 8, rows, stride_os, S, acc, D, BLOCK_D)

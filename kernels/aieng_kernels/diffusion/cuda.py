@@ -1,4 +1,4 @@
-"""Diffusion steps in CUDA C++: one pass, 16 bytes of every tensor a thread, noise from in-kernel Philox (``cuda_step.cu``)."""
+"""Diffusion steps in CUDA C++: one pass, 16 bytes of every tensor at a time, noise from in-kernel Philox (``cuda_step.cu``)."""
 
 from __future__ import annotations
 

@@ -7,51 +7,86 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton import knobs
+from triton.language.extra import libdevice
 
 NO_NOISE = tl.constexpr(0)
 GIVEN_NOISE = tl.constexpr(1)
 MADE_NOISE = tl.constexpr(2)
 
 
-@triton.jit
-def _cos_sin_turns(turns):
-    """cos 2πt and sin 2πt for t in [0, 1]: reduced to an eighth of a turn, then Taylor series to within float32 rounding.
+# The interpreter knows no library functions, and its logarithm is exact.
+FAST = tl.constexpr(not knobs.runtime.interpret)
 
-    The library's functions reduce huge angles through an array in local memory; here the quarter turn is exact.
+
+@triton.jit
+def _radius(u):
+    """√(−2 ln u) for u in [2⁻³³, 1], to 2.4e-6: by the special-function unit, and near 1 by a polynomial in the exact 1 − u.
+
+    The unit's logarithm is within 2⁻²² in absolute terms there, which the root of a small number would magnify.
     """
-    quarter = tl.floor(turns * 4.0 + 0.5)
-    x = (turns * 4.0 - quarter) * 1.5707963267948966
-    square = x * x
-    sine = x * (1.0 + square * (-1.0 / 6 + square * (1.0 / 120 + square * (-1.0 / 5040 + square * (1.0 / 362880)))))
-    cosine = 1.0 + square * (-0.5 + square * (1.0 / 24 + square * (-1.0 / 720 + square * (1.0 / 40320))))
-    quadrant = quarter.to(tl.int32)
-    odd = (quadrant & 1) == 1
-    c, s = tl.where(odd, sine, cosine), tl.where(odd, cosine, sine)
-    return tl.where(((quadrant + 1) & 2) == 2, -c, c), tl.where((quadrant & 2) == 2, -s, s)
+    w = 1.0 - u
+    near = w * (1.99999903 + w * (1.00024529 + w * (0.65708548 + w * 0.61675209)))
+    log2 = libdevice.fast_log2f(u) if FAST else tl.log2(u)
+    return tl.sqrt(tl.where(u > 0.875, near, log2 * -1.3862943611198906))  # −2 ln 2
 
 
 @triton.jit
 def _normal_pair(word0, word1):
-    """Two standard normals of two Philox words: Box and Muller (1958)."""
+    """Two standard normals of two Philox words, to 4e-6: Box and Muller (1958).
+
+    The angle is k half turns, which change both signs and so that of the radius, and an exact rest of up to a quarter turn, for which
+    there are polynomials to 1.7e-7; the library's functions reduce huge angles through an array in local memory.
+    """
     u0 = word0.to(tl.float32) * 2.3283064365386963e-10 + 1.1641532182693481e-10
     u1 = word1.to(tl.float32) * 2.3283064365386963e-10 + 1.1641532182693481e-10
-    radius = tl.sqrt(-2.0 * tl.log(u0))
-    cosine, sine = _cos_sin_turns(u1)
-    return radius * cosine, radius * sine
+    half_turns = u1 * 2.0 + 12582912.0  # 1.5·2²³: adding it leaves an integer in the low bits
+    rest = u1 - (half_turns - 12582912.0) * 0.5
+    square = rest * rest
+    sine = 6.28318516 + square * (-41.34165503 + square * (81.60100407 + square * (-76.54978228 + square * 39.53670599)))
+    cosine = 1.0 + square * (-19.73918207 + square * (64.93522146 + square * (-85.25400723 + square * 56.34064621)))
+    sign = half_turns.to(tl.uint32, bitcast=True) << 31
+    radius = tl.add(_radius(u0).to(tl.uint32, bitcast=True), sign, sanitize_overflow=False).to(tl.float32, bitcast=True)
+    return radius * cosine, radius * rest * sine
 
 
 @triton.jit
-def philox_normal(first_block, seed_low, seed_high, offset_low, offset_high, BLOCKS: tl.constexpr):
-    """4·BLOCKS standard normals in order, from Philox block ``first_block`` on; halves of seed and offset as int32 bits."""
-    block = first_block + tl.arange(0, BLOCKS)
-    low, high = (block & 0xFFFFFFFF).to(tl.uint32), (block >> 32).to(tl.uint32)
-    zero = tl.zeros([BLOCKS], tl.uint32)
-    w0, w1, w2, w3 = tl.philox_impl(
-        low, high, zero + offset_low.to(tl.uint32, bitcast=True), zero + offset_high.to(tl.uint32, bitcast=True),
-        zero + seed_low.to(tl.uint32, bitcast=True), zero + seed_high.to(tl.uint32, bitcast=True),
-    )  # fmt: skip
-    z0, z1 = _normal_pair(w0, w1)
-    z2, z3 = _normal_pair(w2, w3)
+def _four_normals(block, seed_low, seed_high, offset_low, offset_high):
+    """The normals of each Philox block, as four tensors; halves of seed and offset as int32 bits.
+
+    Both halves of a product come of one 64-bit product, and what all blocks share stays a scalar in the first round.
+    """
+    c0, c1 = (block & 0xFFFFFFFF).to(tl.uint32), (block >> 32).to(tl.uint32)
+    c2, c3 = offset_low.to(tl.uint32, bitcast=True), offset_high.to(tl.uint32, bitcast=True)
+    k0, k1 = seed_low.to(tl.uint32, bitcast=True), seed_high.to(tl.uint32, bitcast=True)
+    for _ in tl.static_range(10):
+        a, b = c0.to(tl.uint64) * 0xD2511F53, c2.to(tl.uint64) * 0xCD9E8D57
+        c0, c2 = (b >> 32).to(tl.uint32) ^ c1 ^ k0, (a >> 32).to(tl.uint32) ^ c3 ^ k1
+        c1, c3 = b.to(tl.uint32), a.to(tl.uint32)
+        k0 = tl.add(k0, 0x9E3779B9, sanitize_overflow=False)
+        k1 = tl.add(k1, 0xBB67AE85, sanitize_overflow=False)
+    z0, z1 = _normal_pair(c0, c1)
+    z2, z3 = _normal_pair(c2, c3)
+    return z0, z1, z2, z3
+
+
+@triton.jit
+def philox_normal(
+    first_block, seed_low, seed_high, offset_low, offset_high, BLOCKS: tl.constexpr, PAIRED: tl.constexpr = False
+):  # fmt: skip
+    """4·BLOCKS standard normals in order, from Philox block ``first_block`` on; PAIRED: eight neighbours in a thread, not four.
+
+    A thread that holds as many neighbours as it loads at a time passes none of them through shared memory.
+    """
+    if PAIRED:
+        block = first_block + 2 * tl.arange(0, BLOCKS // 2)
+        a0, a1, a2, a3 = _four_normals(block, seed_low, seed_high, offset_low, offset_high)
+        b0, b1, b2, b3 = _four_normals(block + 1, seed_low, seed_high, offset_low, offset_high)
+        z0, z1, z2, z3 = tl.interleave(a0, b0), tl.interleave(a1, b1), tl.interleave(a2, b2), tl.interleave(a3, b3)
+    else:
+        z0, z1, z2, z3 = _four_normals(
+            first_block + tl.arange(0, BLOCKS), seed_low, seed_high, offset_low, offset_high
+        )  # fmt: skip
     return tl.interleave(tl.interleave(z0, z2), tl.interleave(z1, z3))
 
 
@@ -77,7 +112,8 @@ def _step(
     if NOISE == GIVEN_NOISE:
         previous += sigma * tl.load(noise_ptr + i, mask=mask).to(tl.float32)
     elif NOISE == MADE_NOISE:
-        previous += sigma * philox_normal(start // 4, seed_low, seed_high, offset_low, offset_high, BLOCK // 4)
+        paired: tl.constexpr = sample_ptr.dtype.element_ty.primitive_bitwidth == 16
+        previous += sigma * philox_normal(start // 4, seed_low, seed_high, offset_low, offset_high, BLOCK // 4, paired)
     tl.store(out_ptr + i, previous.to(out_ptr.dtype.element_ty), mask=mask)
     if KEEP_X0:
         tl.store(x0_ptr + i, original.to(x0_ptr.dtype.element_ty), mask=mask)

@@ -32,11 +32,21 @@ SHAPES = [
     Shape(1, 1, 1, 65, 129, 120, False),
     Shape(1, 2, 1, 66, 65, 192, True),
     Shape(1, 1, 1, 70, 34, 256, False),
+    Shape(1, 2, 1, 200, 420, 64, True),
+    Shape(1, 1, 1, 130, 560, 128, False),
+    Shape(1, 2, 1, 300, 500, 128, True),
     Shape(1, 2, 1, 9, 0, 64, False),
     Shape(1, 2, 1, 0, 9, 64, True),
     Shape(0, 2, 1, 5, 9, 64, True),
 ]
-KERNELS = [(cuda.CudaSm80, torch.bfloat16), (cuda.CudaSm80, torch.float16), (cuda.CudaSimt, torch.float32)]
+KERNELS = [
+    (cuda.CudaSm80, torch.bfloat16),
+    (cuda.CudaSm80, torch.float16),
+    (cuda.CudaSm90, torch.bfloat16),
+    (cuda.CudaSm90, torch.float16),
+    (cuda.CudaSimt, torch.float32),
+]
+NAMES = [f"{kernel.__name__}-{str(dtype).removeprefix('torch.')}" for kernel, dtype in KERNELS]
 
 
 def made(shape: Shape, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -65,7 +75,7 @@ def rounding_of(shape: Shape, dtype: torch.dtype, exact: list[Tensor]) -> float:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, map(int, s))))
-@pytest.mark.parametrize(("kernel", "dtype"), KERNELS, ids=["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize(("kernel", "dtype"), KERNELS, ids=NAMES)
 def test_output_and_gradients(kernel: type[cuda.CudaSm80], dtype: torch.dtype, shape: Shape) -> None:
     q, k, v, dout = made(shape, dtype)
     kept = [x.clone() for x in (q, k, v, dout)]
@@ -92,7 +102,7 @@ def test_output_and_gradients(kernel: type[cuda.CudaSm80], dtype: torch.dtype, s
     assert all(torch.equal(x, y) for x, y in zip((q, k, v, dout), kept, strict=True))
 
 
-@pytest.mark.parametrize(("kernel", "dtype"), KERNELS, ids=["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize(("kernel", "dtype"), KERNELS, ids=NAMES)
 def test_negative_scale_and_extreme_scores(kernel: type[cuda.CudaSm80], dtype: torch.dtype) -> None:
     q, k, v, _ = made(Shape(1, 1, 1, 17, 80, 64, False), dtype)
     out, lse = kernel.forward(q * 30, k * 30, v, causal=False, scale=-1.0)

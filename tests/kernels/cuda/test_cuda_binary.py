@@ -60,9 +60,12 @@ def test_instructions(binary: Path, cuobjdump: str) -> None:
     products = {name for name in kernels if re.search(r"(forward|backward_q|backward_kv)_sm80", name)}
     assert len(products) == 3 * 5 * 2  # forward, dq, dkdv; head dims; dtypes
     assert not [name for name in products if "HMMA.16816.F32" not in kernels[name] or "LDGSTS" not in kernels[name]]
+    hopper = {name for name in kernels if re.search(r"(forward|backward_q|backward_kv)_sm90", name)}
+    assert len(hopper) == (4 + 2 + 2) * 2  # tiles of forward, dq, dkdv; dtypes
+    assert not [name for name in hopper if not {"HGMMA", "UTMALDG", "SYNCS"} <= {*re.findall(r"[A-Z0-9]+", kernels[name])}]
     assert not [name for name, body in kernels.items() if LOCAL_MEMORY.search(body)]
     steps = [body for name, body in kernels.items() if "step_kernel" in name]
-    assert len(steps) == 3 * 3  # dtypes; noises
+    assert len(steps) == 3 * 3 * 2**3  # dtypes; noises; with and without guidance, clip, x0
     assert not [body for body in steps if "LDG.E.128" not in body or "STG.E.128" not in body]
 
 

@@ -21,7 +21,7 @@ def hold(found: list[Compiled], wanted: Callable[[Compiled], bool]) -> None:
         pytest.fail("\n".join([f"{len(failing)} of {len(found)}:", *failing]), pytrace=False)
 
 
-@pytest.mark.parametrize("family", ["attention", "diffusion"])
+@pytest.mark.parametrize("family", ["attention", "hopper attention", "diffusion"])
 def test_fits_without_local_memory(compiled: Family, family: str) -> None:
     """Stack and LDL/STL, and not spills alone: indexing registers at run time uses the stack without spilling."""
     hold(compiled[family], lambda c: c.shared <= SHARED_LIMIT and c.stack == 0 and c.local == 0)
@@ -45,8 +45,22 @@ def test_attention_tiles_are_copied_ahead_16_bytes_at_a_time(compiled: Family) -
     hold(half, lambda c: any(o.startswith("LDGSTS") and ".128" in o for o in c.instructions))
 
 
+def test_hopper_attention_has_its_roles(compiled: Family) -> None:
+    """Tiles come by TMA and none by a thread's load; each role has its registers, and all products are HGMMA."""
+    wanted = ("HGMMA", "UTMALDG.4D", "UTMASTG.4D", "USETMAXREG")
+    hold(
+        compiled["hopper attention"],
+        lambda c: all(c.count(o) for o in wanted) and c.count("HMMA") == c.count("LDG.E.128") == 0 and c.threads in (384, 512),
+    )
+
+
 def test_diffusion_moves_16_bytes_at_a_time(compiled: Family) -> None:
     hold(compiled["diffusion"], lambda c: c.count("LDG.E.128") >= 2 and c.count("STG.E.128") >= 1)
+
+
+def test_diffusion_passes_nothing_between_threads(compiled: Family) -> None:
+    """Noise is made where it is added: a barrier would be a change of layout through shared memory."""
+    hold(compiled["diffusion"], lambda c: c.count("BAR") == c.count("STS") == 0)
 
 
 def test_compiling_where_kernels_are_interpreted_is_refused() -> None:

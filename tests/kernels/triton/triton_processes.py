@@ -34,8 +34,12 @@ def call(check: str, *arguments: Any) -> None:
 
 def compile_share(part: int, parts: int) -> dict[str, list[Compiled]]:
     """The part-th of parts equal shares of each family's variants, compiled."""
-    from aieng_kernels.attention import triton_configs
+    from aieng_kernels.attention import triton_configs, triton_hopper_configs
     from aieng_kernels.diffusion import triton_fused
 
-    families = {"attention": triton_configs.variants(), "diffusion": triton_fused.variants()}
+    families = {
+        "attention": triton_configs.variants(),
+        "hopper attention": triton_hopper_configs.variants(),
+        "diffusion": triton_fused.variants(),
+    }
     return {family: [compile_variant(v) for v in list(variants)[part::parts]] for family, variants in families.items()}

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -23,6 +24,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 using cudaError_t = int;
 constexpr cudaError_t cudaSuccess = 0;
@@ -63,14 +65,21 @@ struct AsyncCopy {
   }
 };
 
-enum class State { kReady, kAtBarrier, kInWarp, kDone };
+enum class State { kReady, kAtBarrier, kInWarp, kWaiting, kDone };
 
 struct Fiber {
   ucontext_t context;
   std::unique_ptr<char[]> stack{new char[kStackBytes]};
   State state = State::kReady;
   Index thread;
-  std::vector<std::vector<AsyncCopy>> groups{1};  // of asynchronous copies, oldest first; the last one is still open
+  std::vector<std::vector<AsyncCopy>> groups{1};                // of asynchronous copies, oldest first; the last one is still open
+  std::vector<std::vector<std::function<void()>>> products{1};  // of asynchronous products, likewise
+  std::function<bool()> awaited;                                // what a waiting fiber waits for
+};
+
+// A barrier by number, for some of the threads.
+struct NamedBarrier {
+  int arrived = 0, times = 0;
 };
 
 // Where the lanes of a warp meet.
@@ -111,11 +120,14 @@ class Block {
   Warp& warp() { return warps_[running_ / kLanes]; }
   unsigned char* shared() { return shared_.get(); }
   Index index, blocks, threads;
+  std::deque<std::function<void()>> late;  // what the copy engine does when nobody can go on before it has
+  NamedBarrier named[16];
 
   // One block from its start to its end.
   void run(const std::function<void()>& body) {
     body_ = &body;
     std::memset(shared_.get(), 0xFF, shared_bytes_);
+    std::fill(std::begin(named), std::end(named), NamedBarrier{});
     for (size_t i = 0; i < fibers_.size(); ++i) start(fibers_[i], static_cast<unsigned>(i));
     std::mt19937 random(seed() * 7919u + index.x);
     std::vector<int> order(warps_.size());
@@ -126,13 +138,25 @@ class Block {
       for (int w : order) {
         while (run_warp(w)) moved = true;
       }
-      if (!moved) release_barrier();
+      if (moved) continue;
+      if (late.empty()) {
+        release_barrier();
+      } else {
+        late.front()();
+        late.pop_front();
+      }
     }
   }
 
   void suspend(State state) {
     fiber().state = state;
     swapcontext(&fiber().context, &scheduler_);
+  }
+
+  void wait(std::function<bool()> awaited) {
+    if (awaited()) return;
+    fiber().awaited = std::move(awaited);
+    suspend(State::kWaiting);
   }
 
   void wake_warp() {
@@ -163,6 +187,7 @@ class Block {
     fiber.state = State::kReady;
     fiber.thread = {thread};
     fiber.groups.assign(1, {});
+    fiber.products.assign(1, {});
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.get();
     fiber.context.uc_stack.ss_size = kStackBytes;
@@ -173,6 +198,7 @@ class Block {
   bool run_warp(int w) {
     bool moved = false;
     for (int i = w * kLanes; i < (w + 1) * kLanes; ++i) {
+      if (fibers_[i].state == State::kWaiting && fibers_[i].awaited()) fibers_[i].state = State::kReady;
       if (fibers_[i].state != State::kReady) continue;
       running_ = i;
       swapcontext(&scheduler_, &fibers_[i].context);
@@ -194,7 +220,8 @@ class Block {
         if (warp.arrived) where += " " + warp.operation + " (" + std::to_string(warp.arrived) + " of 32 lanes)";
       }
       throw std::runtime_error(what_ + ": deadlock: " + std::to_string(waiting) + " threads at __syncthreads, " +
-                               std::to_string(done) + " have left, others wait in" + where);
+                               std::to_string(count(State::kWaiting)) + " at other barriers, " + std::to_string(done) +
+                               " have left, others wait in" + where);
     }
     for (Fiber& fiber : fibers_) {
       if (fiber.state == State::kAtBarrier) fiber.state = State::kReady;

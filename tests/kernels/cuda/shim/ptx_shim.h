@@ -31,6 +31,12 @@ T half_of(uint32_t packed, int high) {
   return {static_cast<uint16_t>(high ? packed >> 16 : packed)};
 }
 
+template <class T>
+void unpack(uint32_t packed, float& low, float& high) {
+  low = to_float(half_of<T>(packed, 0));
+  high = to_float(half_of<T>(packed, 1));
+}
+
 inline unsigned char* shared_memory() { return shim::Block::current()->shared(); }
 
 inline void copy_async_16(void* shared, const void* global, bool valid) {
@@ -110,6 +116,17 @@ void multiply_16x8x16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32
 }
 
 inline float fast_exp2(float x) { return std::exp2(x); }
+
+// As far from the truth as the manual lets them be: too large in magnitude under an odd seed, too small under an even one.
+inline float fast_log2(float x) {
+  const double exact = std::log2(static_cast<double>(x)), side = shim::seed() % 2 ? 0x1p-22 : -0x1p-22;
+  return static_cast<float>(exact + side * (x > 0.5f && x < 2.0f ? -1.0 : exact));
+}
+inline float fast_sqrt(float x) {
+  return static_cast<float>(std::sqrt(static_cast<double>(x)) * (shim::seed() % 2 ? 1 + 0x1p-23 : 1 - 0x1p-23));
+}
+
+inline float clamp_or_nan(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
 
 inline float shuffle_xor(float x, int lanes) {
   struct In {

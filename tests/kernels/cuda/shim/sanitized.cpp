@@ -5,6 +5,7 @@
 #include "attention/simt_tile.cuh"
 #include "attention/sm80_backward.cuh"
 #include "attention/sm80_forward.cuh"
+#include "diffusion/cuda_philox.cuh"
 #include "diffusion/cuda_step.h"
 
 namespace {
@@ -148,10 +149,51 @@ bool diffusion() {
   return worst <= kFloatTolerance;
 }
 
+// The words of cuda_philox.cuh against philox.h, on both sides of a carry into the counter's upper word.
+bool philox() {
+  int wrong = 0;
+  for (const uint64_t seed : {uint64_t{0}, uint64_t{0xDEADBEEFCAFE1234}, ~uint64_t{0}}) {
+    for (const uint64_t offset : {uint64_t{0}, uint64_t{0x123456789ABCDEF0}, ~uint64_t{0} >> 1}) {
+      for (const uint64_t first : {uint64_t{0}, uint64_t{1} << 31, uint64_t{3} << 32, (uint64_t{5} << 32) + (uint64_t{7} << 28)}) {
+        const auto stream = aieng::diffusion::philox_stream(seed, offset, first);
+        for (const uint32_t block : {0u, 1u, 77u, (1u << 28) - 1}) {
+          uint32_t words[4], wanted[4];
+          aieng::diffusion::philox_words(stream, block, words);
+          aieng::philox_block(seed, offset, first + block, wanted);
+          wrong += !std::equal(words, words + 4, wanted);
+        }
+      }
+    }
+  }
+  std::printf("philox: %d blocks wrong\n", wrong);
+  return wrong == 0;
+}
+
+// Normals with the special functions as wrong as they may be, to the bound that their text gives; small 1 - u0 above all.
+bool normals() {
+  double worst = 0;
+  for (unsigned seed : {0u, 1u}) {
+    aieng::shim::seed() = seed;
+    for (uint64_t step = 0; step < 1 << 21; ++step) {
+      const uint32_t distance = static_cast<uint32_t>(step < 1 << 20 ? step << 9 : step << 11);
+      const uint32_t word0 = step % 2 ? ~distance : distance, word1 = static_cast<uint32_t>(step * 2654435761u);
+      float z[2];
+      aieng::diffusion::normal_pair(word0, word1, z[0], z[1]);
+      const double radius = std::sqrt(-2 * std::log(static_cast<double>(aieng::uniform(word0))));
+      const double angle = 2 * M_PI * aieng::uniform(word1);
+      worst = std::max({worst, std::abs(z[0] - radius * std::cos(angle)), std::abs(z[1] - radius * std::sin(angle))});
+    }
+  }
+  std::printf("normals: largest error %.2e\n", worst);
+  return worst <= 4e-6;
+}
+
 }  // namespace
 
 int main() {
   bool right = diffusion();
+  right &= philox();
+  right &= normals();
   right &= tensor_cores<64>({1, 2, 1, 71, 67, 40, true});
   right &= tensor_cores<128>({1, 1, 1, 33, 66, 104, false});
   right &= tensor_cores<192>({1, 1, 1, 65, 35, 168, true});

@@ -1,0 +1,81 @@
+"""Attention on Hopper in Gluon, Triton's lower language: launches of the kernels beside this file. Not yet measured on a chip."""
+
+from __future__ import annotations
+
+import torch
+import triton
+from torch import Tensor
+
+from aieng_kernels._family import implementation
+from aieng_kernels._launch import device_of
+from aieng_kernels.attention.triton_flash import TritonFlash, statistics
+
+try:
+    from aieng_kernels.attention.triton_hopper_configs import aligned, descriptor, padded, tuned
+except ImportError as error:  # Gluon is experimental: another Triton may have it elsewhere or not at all
+    _no_gluon: str | None = f"needs Gluon as Triton 3.6 has it ({error})"
+else:
+    _no_gluon = None
+
+
+@implementation(
+    "attention", "triton_hopper", device="cuda", requires=("triton", "sm_90a"), dtypes=("float16", "bfloat16"), priority=15
+)
+class TritonHopper:
+    """FlashAttention-3's copying warp and overlapped products (arXiv:2407.08608), D a multiple of 8 up to 128."""
+
+    @staticmethod
+    def supports(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+        D = q.shape[3]
+        if _no_gluon:
+            return _no_gluon
+        if D % 8 or not 8 <= D <= 128:
+            return f"takes head dims that are multiples of 8 up to 128, not {D}"
+        return TritonFlash.supports(q, k, v)
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+        B, H, S, D = q.shape
+        out = torch.empty_like(q)
+        lse = torch.empty((B, H, S), dtype=torch.float32, device=q.device)
+        if not q.numel() or not k.numel():
+            return out.zero_(), lse.fill_(-torch.inf)
+        if scale <= 0:  # the kernel takes maxima before it scales
+            q, scale = (-q, -scale) if scale else (q * 0, 1.0)
+        operands = [descriptor(aligned(x)) for x in (q, k, v)]
+        with device_of(q):
+            tuned("forward", padded(D))[lambda meta: (triton.cdiv(S, 64 * meta["WARPGROUPS"]) * B * H,)](
+                *operands, descriptor(out), lse, *_shape(q, k), scale, _bucket(q, k), GROUP=H // k.shape[1], CAUSAL=causal
+            )
+        return out, lse
+
+    @staticmethod
+    def backward(
+        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+        if not q.numel() or not k.numel():
+            return dq.zero_(), dk.zero_(), dv.zero_()
+        B, H, S, D = q.shape
+        Hkv, T = k.shape[1:3]
+        dout, q, k, v, out = map(aligned, (dout, q, k, v, out))
+        constants = {"GROUP": H // Hkv, "CAUSAL": causal}
+        with device_of(q):
+            delta, shift = statistics(out, dout, lse)
+            operands = [descriptor(x) for x in (q, dout, k, v, shift, delta, dk, dv)]
+            tuned("dkdv", padded(D))[(triton.cdiv(T, 128) * B * Hkv,)](
+                *operands, *_shape(q, k), scale, _bucket(q, k), **constants
+            )  # fmt: skip
+            operands = [descriptor(x) for x in (q, dout, k, v, dq)]
+            tuned("dq", padded(D))[(triton.cdiv(S, 128) * B * H,)](
+                *operands, shift, delta, *_shape(q, k), shift.shape[-1], scale, _bucket(q, k), **constants
+            )
+        return dq, dk, dv
+
+
+def _shape(q: Tensor, k: Tensor) -> tuple[int, int, int]:
+    return q.shape[1], q.shape[2], k.shape[2]
+
+
+def _bucket(q: Tensor, k: Tensor) -> int:
+    return max(q.shape[2], k.shape[2]).bit_length()
