@@ -1,7 +1,7 @@
 """Gluon kernels of the attention backward pass on Hopper: dk and dv by key block, then dq by query block.
 
 The two passes of ``triton_backward``, and as deterministic, with the roles of ``triton_hopper_forward``: one warp copies tiles by
-TMA, two warpgroups multiply. P and dS are computed in the layout in which they are an operand of the next product (for dk and dv,
+TMA, two warpgroups multiply. The scale is positive. P and dS are computed in the layout in which they are an operand of the next product (for dk and dv,
 transposed), so they stay in registers. δ and the lse in base 2 are rows of S rounded up; beyond S the lse is +inf.
 """
 
@@ -79,12 +79,12 @@ def _key_warpgroup(
         dp_token = warpgroup_mma(v, dout.permute([1, 0]), zeros, use_acc=False, is_async=True)
         shift = shift_ring.index(stage).reshape([BLOCK_M]).load(column_layout)
         score = warpgroup_mma_wait(1, deps=[score_token])
-        p = gl.exp2(gl.fma(score, factor, -shift[None, :]))
         if CAUSAL:
             start = (lo + i % count) * BLOCK_M
             if start < first + ROWS:
                 rows = start + gl.arange(0, BLOCK_M, column_layout)
-                p = gl.where(rows[None, :] >= keys[:, None], p, 0.0)
+                score = gl.where(rows[None, :] >= keys[:, None], score, float("-inf"))
+        p = gl.exp2(gl.fma(score, factor, -shift[None, :]))
         # A barrier that is long passed keeps the compiler from moving the exponentials behind the next wait.
         mbarrier.wait(dout_full.index(stage), lap)
         dp, p = warpgroup_mma_wait(0, deps=[dp_token, p])
