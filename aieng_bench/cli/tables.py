@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.console import Group as Lines
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -72,8 +74,32 @@ def _kernel(group: Group, rows: Sequence[Row]) -> RenderableType:
     return Padding(table, (0, 0, 0, 2), expand=False)
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """A table of a column for each of ``rows``; where they do not fit, several, so that no figure is cut."""
+
+    table: Callable[[Sequence[Row]], Table]
+    rows: Sequence[Row]
+    indent: int = 2
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = list(self.rows)
+        while rows:
+            fitting = next((n for n in range(len(rows), 1, -1) if self._fits(rows[:n], console, options)), 1)
+            yield Padding(self.table(rows[:fitting]), (0, 0, 0, self.indent), expand=False)
+            rows = rows[fitting:]
+
+    def _fits(self, rows: Sequence[Row], console: Console, options: ConsoleOptions) -> bool:
+        wide = options.update(max_width=10_000)
+        return Measurement.get(console, wide, self.table(rows)).minimum + self.indent <= options.max_width
+
+
 def _study(group: Group, rows: Sequence[Row]) -> RenderableType:
     """A study has many metrics and few contenders: a metric a line."""
+    return _Columns(lambda some: _metrics(group, some), rows)
+
+
+def _metrics(group: Group, rows: Sequence[Row]) -> Table:
     table = _table("", *(_name(row, group).plain for row in rows))
     for metric in group.definition.metrics:
         values = [row.medians.get(metric.name) for row in rows]
@@ -85,7 +111,7 @@ def _study(group: Group, rows: Sequence[Row]) -> RenderableType:
         title = format.clean(group.headline.title or group.headline.name)
         against = Text(f"{title}, × {format.clean(group.definition.baseline)}", style="dim")
         table.add_row(against, *(_against(row, group) for row in rows))
-    return Padding(table, (0, 0, 0, 2), expand=False)
+    return table
 
 
 def _static(group: Group, rows: Sequence[Row]) -> RenderableType:

@@ -13,6 +13,7 @@ from aieng_bench.define import REDTEAM, Benchmark, Case, Contender, KernelBenchm
 from aieng_bench.measure.plan import Unit
 from aieng_bench.measure.quality import quality
 from aieng_bench.measure.sources import suite_hash
+from aieng_bench.measure.tuned import Choice, figures
 from aieng_bench.record.schema import (
     Check,
     ContenderInfo,
@@ -50,6 +51,8 @@ class Cell:
     disturbed: str = ""
     memory: dict[str, float] = field(default_factory=dict)
     extra: dict[str, float] = field(default_factory=dict)
+    tuned: list[dict[str, Choice]] = field(default_factory=list)
+    """Of each launch, what an autotuner chose."""
     setup_s: float | None = None
     inputs_hash: str = ""
     spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -125,7 +128,7 @@ class Cell:
             samples={name: tuple(map(tuple, launches)) for name, launches in self.samples.items()},
             rounds=tuple(map(tuple, self.rounds)),
             memory=self.memory,
-            extra=self.extra,
+            extra=self.extra | figures(self.tuned),
             setup_s=self.setup_s,
             limit=limit,
             inputs_hash=self.inputs_hash,

@@ -16,6 +16,7 @@ from aieng_bench.measure.judging import Judging
 from aieng_bench.measure.plan import Plan, Progress, Unit
 from aieng_bench.measure.process import marks_of
 from aieng_bench.measure.schedule import Calls, Schedule, schedule
+from aieng_bench.measure.tuned import choices
 from aieng_bench.measure.watch import watch
 from aieng_bench.record.schema import Outcome
 
@@ -126,7 +127,7 @@ class KernelCampaign:
             self._checkers.close()
 
     def _check_group(self, cells: Sequence[Cell]) -> None:
-        for cell, prepared in self._checkers.ask_all(cells, "prepare", self._at_once, seed=0, warm=False):
+        for cell, prepared in self._checkers.ask_all(cells, "prepare", self._at_once, seed=0):
             cell.inputs_hash = prepared["inputs_hash"]
         for cell, memory in self._checkers.ask_all([c for c in cells if c.live], "memory", self._at_once):
             cell.setup_s = memory["setup_s"]
@@ -174,7 +175,7 @@ class KernelCampaign:
         for cell in live:
             cell.begin_launch()
         if not self._at_once:
-            crew.ask_all(live, "prepare", False, seed=seeds[0], warm=False)
+            crew.ask_all(live, "prepare", False, seed=seeds[0])
         pilots = {cell.contender.name: found for cell in live if cell.live and (found := self._pilot(cell, crew))}
         live = [cell for cell in live if cell.live]
         if not live:
@@ -191,17 +192,17 @@ class KernelCampaign:
             cell.disturbed = cell.disturbed or disturbed
         for cell in live:
             if cell.outcome is None:
+                cell.tuned.append(choices(crew.log(cell)))
                 self._finish(cell, crew)
 
     def _set_up(self, cells: Sequence[Cell]) -> None:
-        """All launches' processes at once, so that what they compile takes the time of one."""
+        """All launches' processes at once: what they import takes the time of one. What they call they call alone, as some choose
+        by trial, and time those trials: what they compile has been compiled for the check already, at once with the others'."""
         live = [cell for cell in cells if cell.live]
         if live:
             self._progress.step(live[0].unit, "setting up", CHECKING)
             self._settle(live[0])
-        waiting = [
-            crew.begin_all(live, "prepare", seed=self._seeds(launch)[0], warm=True) for launch, crew in enumerate(self._crews)
-        ]
+        waiting = [crew.begin_all(live, "prepare", seed=self._seeds(launch)[0]) for launch, crew in enumerate(self._crews)]
         for wait in waiting:
             wait()
 

@@ -52,7 +52,7 @@ def worker_environment(malloc: str, scratch: Path) -> dict[str, str]:
     variables = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | MALLOC[malloc]
     # New caches, so that `setup` includes compilation; one compile thread, as a pool per worker would outnumber the cores.
     variables |= {"TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"), "TRITON_CACHE_DIR": str(scratch / "triton")}
-    variables |= {"TMPDIR": str(scratch), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    variables |= {"TMPDIR": str(scratch), "TORCHINDUCTOR_COMPILE_THREADS": "1", "TRITON_PRINT_AUTOTUNING": "1"}
     # A worker resolves every import as its parent does, and nothing from the folder it happens to start in.
     variables["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p and Path(p).exists())
     return variables

@@ -12,6 +12,7 @@ from pathlib import Path
 def suite_hash(module: str) -> str:
     """Hash of :func:`own_sources`, '' if there are none. It changes with a comment: ``--resume`` heeds it, ``compare`` does not."""
     digest = hashlib.sha256()
+    module = module.partition(":")[0]
     files = own_sources(module) if module else {}
     for name, source in sorted(files.items()):
         digest.update(f"{name} {len(source)}\n".encode() + source)

@@ -22,6 +22,7 @@ from aieng_bench.measure import outputs, timing
 from aieng_bench.measure.audit import audit, novelty
 from aieng_bench.measure.integrity import Guard
 from aieng_bench.measure.serve import serve
+from aieng_bench.measure.tuned import BEGUN
 from aieng_bench.record.schema import Value
 from aieng_bench.registry import load
 
@@ -29,16 +30,15 @@ from aieng_bench.registry import load
 class Session:
     """The case in hand. Every public method is an operation; what it returns goes to the parent as JSON."""
 
-    def prepare(self, module: str, contender: str, case: Mapping[str, Value], seed: int, warm: bool) -> dict[str, Any]:
-        """Make the inputs of ``seed`` and set the contender up. ``warm``: have it compile whatever it compiles, too."""
+    def prepare(self, module: str, contender: str, case: Mapping[str, Value], seed: int) -> dict[str, Any]:
+        """Make the inputs of ``seed`` and set the contender up."""
+        print(BEGUN)
         benchmark = load(module)
         assert isinstance(benchmark, KernelBenchmark)
         self.benchmark, self.case = benchmark, Case(case)
         self.device = str(self.case["device"])
         self._renew(seed)
         self.function = self.benchmark.contenders[contender].setup(self.case)
-        if warm:
-            self._call()
         return {"inputs_hash": given.combined(given.digest(self.inputs, given.PUBLIC) if self.device == "cuda" else self.before)}
 
     def memory(self) -> dict[str, Any]:

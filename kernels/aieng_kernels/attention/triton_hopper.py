@@ -53,6 +53,8 @@ class TritonHopper:
     def backward(
         dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
+        if scale <= 0:  # the kernels mask before they scale
+            return TritonFlash.backward(dout, q, k, v, out, lse, causal=causal, scale=scale)
         dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         if not q.numel() or not k.numel():
             return dq.zero_(), dk.zero_(), dv.zero_()

@@ -2,7 +2,8 @@
 
 The two passes of ``triton_backward``, and as deterministic, with the roles of ``triton_hopper_forward``: one warp copies tiles by
 TMA, two warpgroups multiply. P and dS are computed in the layout in which they are an operand of the next product (for dk and dv,
-transposed), so they stay in registers. δ and the lse in base 2 are rows of S rounded up; beyond S the lse is +inf.
+transposed), so they stay in registers. δ and the lse in base 2 are rows of S rounded up; beyond S the lse is +inf. The scale is
+positive.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
@@ -24,7 +25,7 @@ def _copy_queries(
     b, h, first, lo, count, GROUP: gl.constexpr,
 ):  # fmt: skip
     """The copying warp of dk and dv: the keys and values, then ``count`` query blocks from block ``lo`` of each head of a group."""
-    q_ring, q_full, q_free, dout_ring, dout_full, dout_free, shift_ring, delta_ring = rings
+    q_ring, q_full, dout_ring, dout_full, shift_ring, delta_ring, free = rings
     STAGES: gl.constexpr = q_ring.shape[0]
     BLOCK_M: gl.constexpr = q_ring.shape[3]
     mbarrier.expect(kv_full.index(0), 4 * k_desc.block_type.nbytes)
@@ -36,11 +37,10 @@ def _copy_queries(
         lap = i // STAGES & 1
         head = h * GROUP + i // count
         start = (lo + i % count) * BLOCK_M
-        mbarrier.wait(q_free.index(stage), lap ^ 1)
+        mbarrier.wait(free.index(stage), lap ^ 1)
         mbarrier.expect(q_full.index(stage), q_desc.block_type.nbytes + shift_desc.block_type.nbytes)
         tma.async_copy_global_to_shared(q_desc, [b, head, start, 0], q_full.index(stage), q_ring.index(stage))
         tma.async_copy_global_to_shared(shift_desc, [b, head, start], q_full.index(stage), shift_ring.index(stage))
-        mbarrier.wait(dout_free.index(stage), lap ^ 1)
         mbarrier.expect(dout_full.index(stage), dout_desc.block_type.nbytes + delta_desc.block_type.nbytes)
         tma.async_copy_global_to_shared(dout_desc, [b, head, start, 0], dout_full.index(stage), dout_ring.index(stage))
         tma.async_copy_global_to_shared(delta_desc, [b, head, start], dout_full.index(stage), delta_ring.index(stage))
@@ -51,7 +51,7 @@ def _key_warpgroup(
     dk_desc, dv_desc, k_tile, v_tile, kv_full, rings, b, h, first, lo, count, scale, CAUSAL: gl.constexpr, GROUP: gl.constexpr
 ):  # fmt: skip
     """dk and dv of the 64 keys from ``first``."""
-    q_ring, q_full, q_free, dout_ring, dout_full, dout_free, shift_ring, delta_ring = rings
+    q_ring, q_full, dout_ring, dout_full, shift_ring, delta_ring, free = rings
     STAGES: gl.constexpr = q_ring.shape[0]
     BLOCK_M: gl.constexpr = q_ring.shape[3]
     D: gl.constexpr = q_ring.shape[4]
@@ -79,12 +79,12 @@ def _key_warpgroup(
         dp_token = warpgroup_mma(v, dout.permute([1, 0]), zeros, use_acc=False, is_async=True)
         shift = shift_ring.index(stage).reshape([BLOCK_M]).load(column_layout)
         score = warpgroup_mma_wait(1, deps=[score_token])
-        p = gl.exp2(gl.fma(score, factor, -shift[None, :]))
         if CAUSAL:
             start = (lo + i % count) * BLOCK_M
             if start < first + ROWS:
                 rows = start + gl.arange(0, BLOCK_M, column_layout)
-                p = gl.where(rows[None, :] >= keys[:, None], p, 0.0)
+                score = gl.where(rows[None, :] >= keys[:, None], score, float("-inf"))
+        p = gl.exp2(gl.fma(score, factor, -shift[None, :]))
         # A barrier that is long passed keeps the compiler from moving the exponentials behind the next wait.
         mbarrier.wait(dout_full.index(stage), lap)
         dp, p = warpgroup_mma_wait(0, deps=[dp_token, p])
@@ -92,10 +92,8 @@ def _key_warpgroup(
         delta = delta_ring.index(stage).reshape([BLOCK_M]).load(column_layout)
         ds = p * (dp - delta[None, :])
         dk_token = warpgroup_mma(gl.convert_layout(ds.to(dtype), operand_layout), q, dk, is_async=True)
-        dv = warpgroup_mma_wait(1, deps=[dv_token])
-        mbarrier.arrive(dout_free.index(stage))
-        dk = warpgroup_mma_wait(0, deps=[dk_token])
-        mbarrier.arrive(q_free.index(stage))
+        dk, dv = warpgroup_mma_wait(0, deps=[dk_token, dv_token])
+        mbarrier.arrive(free.index(stage))
     # The products with k and v are done, so dk and dv take their places.
     k.store((dk * scale).to(dtype))
     v.store(dv.to(dtype))
@@ -127,16 +125,14 @@ def hopper_dkdv_kernel(
     delta_ring = gl.allocate_shared_memory(gl.float32, [STAGES, 1, 1, BLOCK_M], delta_desc.layout)
     kv_full = gl.allocate_shared_memory(gl.int64, [1, 1], mbarrier.MBarrierLayout())
     q_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    q_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     dout_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    dout_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     mbarrier.init(kv_full.index(0), 1)
     for i in gl.static_range(STAGES):
         mbarrier.init(q_full.index(i), 1)
         mbarrier.init(dout_full.index(i), 1)
-        mbarrier.init(q_free.index(i), 2)
-        mbarrier.init(dout_free.index(i), 2)
-    rings = (q_ring, q_full, q_free, dout_ring, dout_full, dout_free, shift_ring, delta_ring)
+        mbarrier.init(free.index(i), 2)
+    rings = (q_ring, q_full, dout_ring, dout_full, shift_ring, delta_ring, free)
     one_k, one_v, two_k, two_v = k_tiles.index(0), v_tiles.index(0), k_tiles.index(1), v_tiles.index(1)
     # The arguments are written out each time: a tuple that is given a name loses its constants.
     gl.warp_specialize(
@@ -158,7 +154,7 @@ def _copy_keys(
     q_desc, dout_desc, k_desc, v_desc, q_tiles, dout_tiles, q_full, rings, b, h, first, count, GROUP: gl.constexpr
 ):  # fmt: skip
     """The copying warp of dq: the queries and dout, then ``count`` key blocks."""
-    k_ring, k_full, k_free, v_ring, v_full, v_free = rings
+    k_ring, k_full, v_ring, v_full, free = rings
     STAGES: gl.constexpr = k_ring.shape[0]
     BLOCK_N: gl.constexpr = k_ring.shape[3]
     mbarrier.expect(q_full.index(0), 4 * q_desc.block_type.nbytes)
@@ -169,21 +165,20 @@ def _copy_keys(
     for i in range(count):
         stage = i % STAGES
         lap = i // STAGES & 1
-        mbarrier.wait(k_free.index(stage), lap ^ 1)
+        mbarrier.wait(free.index(stage), lap ^ 1)
         mbarrier.expect(k_full.index(stage), k_desc.block_type.nbytes)
         tma.async_copy_global_to_shared(k_desc, [b, kv_head, i * BLOCK_N, 0], k_full.index(stage), k_ring.index(stage))
-        mbarrier.wait(v_free.index(stage), lap ^ 1)
         mbarrier.expect(v_full.index(stage), v_desc.block_type.nbytes)
         tma.async_copy_global_to_shared(v_desc, [b, kv_head, i * BLOCK_N, 0], v_full.index(stage), v_ring.index(stage))
 
 
 @gluon.jit
 def _query_warpgroup(
-    dq_desc, shift_ptr, delta_ptr, q_tile, dout_tile, q_full, rings, b, h, H, P, first, count, free, T, scale,
+    dq_desc, shift_ptr, delta_ptr, q_tile, dout_tile, q_full, rings, b, h, H, P, first, count, unmasked, T, scale,
     CAUSAL: gl.constexpr,
 ):  # fmt: skip
-    """dq of the 64 rows from ``first``; no mask touches the keys before block ``free``."""
-    k_ring, k_full, k_free, v_ring, v_full, v_free = rings
+    """dq of the 64 rows from ``first``; no mask touches the keys before block ``unmasked``."""
+    k_ring, k_full, v_ring, v_full, free = rings
     STAGES: gl.constexpr = k_ring.shape[0]
     BLOCK_N: gl.constexpr = k_ring.shape[3]
     D: gl.constexpr = k_ring.shape[4]
@@ -212,7 +207,7 @@ def _query_warpgroup(
         dp_token = warpgroup_mma(dout, v.permute([1, 0]), zeros, use_acc=False, is_async=True)
         score = warpgroup_mma_wait(1, deps=[score_token])
         p = gl.exp2(gl.fma(score, factor, -shift[:, None]))
-        if i >= free:
+        if i >= unmasked:
             # Where the lse is very negative, p overflows beyond T, and inf·0 would be NaN.
             columns = i * BLOCK_N + gl.arange(0, BLOCK_N, gl.SliceLayout(0, score_layout))
             last = gl.full([ROWS], T - 1, gl.int32, row_layout)
@@ -222,11 +217,10 @@ def _query_warpgroup(
         # A barrier that is long passed keeps the compiler from moving the exponentials behind the next wait.
         mbarrier.wait(v_full.index(stage), lap)
         dp, p = warpgroup_mma_wait(0, deps=[dp_token, p])
-        mbarrier.arrive(v_free.index(stage))
         ds = p * (dp - delta[:, None])
         dq_token = warpgroup_mma(gl.convert_layout(ds.to(dtype), operand_layout), k, dq, is_async=True)
         dq = warpgroup_mma_wait(0, deps=[dq_token])
-        mbarrier.arrive(k_free.index(stage))
+        mbarrier.arrive(free.index(stage))
     # The products with q are done, so dq takes its place.
     q.store((dq * scale).to(dtype))
     fence_async_shared()
@@ -250,7 +244,7 @@ def hopper_dq_kernel(
     first = block * (2 * ROWS)
     last = gl.minimum(T, first + 2 * ROWS) if CAUSAL else T
     count = gl.cdiv(last, BLOCK_N)
-    free = (gl.minimum(T, first) if CAUSAL else T) // BLOCK_N
+    unmasked = (gl.minimum(T, first) if CAUSAL else T) // BLOCK_N
 
     q_tiles = gl.allocate_shared_memory(q_desc.dtype, [2, 1, 1, ROWS, BLOCK_D], q_desc.layout)
     dout_tiles = gl.allocate_shared_memory(dout_desc.dtype, [2, 1, 1, ROWS, BLOCK_D], dout_desc.layout)
@@ -258,24 +252,22 @@ def hopper_dq_kernel(
     v_ring = gl.allocate_shared_memory(v_desc.dtype, [STAGES, 1, 1, BLOCK_N, BLOCK_D], v_desc.layout)
     q_full = gl.allocate_shared_memory(gl.int64, [1, 1], mbarrier.MBarrierLayout())
     k_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    k_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    v_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     mbarrier.init(q_full.index(0), 1)
     for i in gl.static_range(STAGES):
         mbarrier.init(k_full.index(i), 1)
         mbarrier.init(v_full.index(i), 1)
-        mbarrier.init(k_free.index(i), 2)
-        mbarrier.init(v_free.index(i), 2)
-    rings = (k_ring, k_full, k_free, v_ring, v_full, v_free)
+        mbarrier.init(free.index(i), 2)
+    rings = (k_ring, k_full, v_ring, v_full, free)
     one_q, one_dout, two_q, two_dout = q_tiles.index(0), dout_tiles.index(0), q_tiles.index(1), dout_tiles.index(1)
     gl.warp_specialize(
         [
             (_query_warpgroup, (
-                dq_desc, shift_ptr, delta_ptr, one_q, one_dout, q_full, rings, b, h, H, P, first, count, free, T, scale, CAUSAL,
+                dq_desc, shift_ptr, delta_ptr, one_q, one_dout, q_full, rings, b, h, H, P, first, count, unmasked, T, scale, CAUSAL,
             )),
             (_query_warpgroup, (
-                dq_desc, shift_ptr, delta_ptr, two_q, two_dout, q_full, rings, b, h, H, P, first + ROWS, count, free, T, scale,
+                dq_desc, shift_ptr, delta_ptr, two_q, two_dout, q_full, rings, b, h, H, P, first + ROWS, count, unmasked, T, scale,
                 CAUSAL,
             )),
             (_copy_keys, (q_desc, dout_desc, k_desc, v_desc, q_tiles, dout_tiles, q_full, rings, b, h, first, count, GROUP)),

@@ -25,7 +25,7 @@ ROWS = gl.constexpr(64)
 @gluon.jit
 def _copy(q_desc, k_desc, v_desc, q_tiles, q_full, rings, b, h, first, count, GROUP: gl.constexpr):
     """The copying warp: the queries, then ``count`` key blocks, the last one first."""
-    k_ring, k_full, k_free, v_ring, v_full, v_free = rings
+    k_ring, k_full, v_ring, v_full, free = rings
     STAGES: gl.constexpr = k_ring.shape[0]
     BLOCK_N: gl.constexpr = k_ring.shape[3]
     TILES: gl.constexpr = q_tiles.shape[0]
@@ -33,16 +33,19 @@ def _copy(q_desc, k_desc, v_desc, q_tiles, q_full, rings, b, h, first, count, GR
     for i in gl.static_range(TILES):
         tma.async_copy_global_to_shared(q_desc, [b, h, first + i * ROWS, 0], q_full.index(0), q_tiles.index(i))
     kv_head = h // GROUP
-    for i in range(count):
+    # Step i brings the keys of a block and the values of the one before, which are used, and released, together.
+    for i in range(count + 1):
         stage = i % STAGES
-        lap = i // STAGES & 1
-        start = (count - 1 - i) * BLOCK_N
-        mbarrier.wait(k_free.index(stage), lap ^ 1)
-        mbarrier.expect(k_full.index(stage), k_desc.block_type.nbytes)
-        tma.async_copy_global_to_shared(k_desc, [b, kv_head, start, 0], k_full.index(stage), k_ring.index(stage))
-        mbarrier.wait(v_free.index(stage), lap ^ 1)
-        mbarrier.expect(v_full.index(stage), v_desc.block_type.nbytes)
-        tma.async_copy_global_to_shared(v_desc, [b, kv_head, start, 0], v_full.index(stage), v_ring.index(stage))
+        mbarrier.wait(free.index(stage), i // STAGES & 1 ^ 1)
+        if i < count:
+            mbarrier.expect(k_full.index(stage), k_desc.block_type.nbytes)
+            start = (count - 1 - i) * BLOCK_N
+            tma.async_copy_global_to_shared(k_desc, [b, kv_head, start, 0], k_full.index(stage), k_ring.index(stage))
+        if i > 0:
+            before = (i - 1) % STAGES
+            mbarrier.expect(v_full.index(before), v_desc.block_type.nbytes)
+            start = (count - i) * BLOCK_N
+            tma.async_copy_global_to_shared(v_desc, [b, kv_head, start, 0], v_full.index(before), v_ring.index(before))
 
 
 @gluon.jit
@@ -65,7 +68,7 @@ def _softmax(score, row_sum, row_max, first, start, T, scale, CAUSAL: gl.constex
 @gluon.jit
 def _attend(acc, p, row_sum, row_max, q, rings, lo, hi, count, first, T, scale, CAUSAL: gl.constexpr, MASKED: gl.constexpr):
     """For the lo-th to hi-th last key block: multiply the p and v of the one before and fold its own scores into the softmax."""
-    k_ring, k_full, k_free, v_ring, v_full, v_free = rings
+    k_ring, k_full, v_ring, v_full, free = rings
     STAGES: gl.constexpr = k_ring.shape[0]
     BLOCK_N: gl.constexpr = k_ring.shape[3]
     D: gl.constexpr = k_ring.shape[4]
@@ -80,13 +83,12 @@ def _attend(acc, p, row_sum, row_max, q, rings, lo, hi, count, first, T, scale, 
         mbarrier.wait(v_full.index(before), (i - 1) // STAGES & 1)
         acc_token = warpgroup_mma(p, v_ring.index(before).reshape([BLOCK_N, D]), acc, is_async=True)
         score = warpgroup_mma_wait(1, deps=[score_token])
-        mbarrier.arrive(k_free.index(stage))
         start = (count - 1 - i) * BLOCK_N
         next_p, row_sum, row_max, shrink = _softmax(score, row_sum, row_max, first, start, T, scale, CAUSAL, MASKED)
         # Naming the exponentials, and a barrier that is long passed, keep the compilers from moving them behind this wait.
         mbarrier.wait(v_full.index(before), (i - 1) // STAGES & 1)
         acc, next_p, row_sum = warpgroup_mma_wait(0, deps=[acc_token, next_p, row_sum])
-        mbarrier.arrive(v_free.index(before))
+        mbarrier.arrive(free.index(stage))
         acc = acc * gl.convert_layout(shrink, gl.SliceLayout(1, acc.type.layout))[:, None]
         p = gl.convert_layout(next_p.to(q.dtype), p.type.layout)
     return acc, p, row_sum, row_max
@@ -94,10 +96,10 @@ def _attend(acc, p, row_sum, row_max, q, rings, lo, hi, count, first, T, scale, 
 
 @gluon.jit
 def _warpgroup(
-    out_desc, lse_ptr, q_tile, q_full, rings, b, h, H, first, count, free, S, T, scale, CAUSAL: gl.constexpr
+    out_desc, lse_ptr, q_tile, q_full, rings, b, h, H, first, count, unmasked, S, T, scale, CAUSAL: gl.constexpr
 ):  # fmt: skip
-    """A computing warpgroup: out and lse of the 64 rows from ``first``; no mask touches the keys before block ``free``."""
-    k_ring, k_full, k_free, v_ring, v_full, _ = rings
+    """A computing warpgroup: out and lse of the 64 rows from ``first``; no mask touches the keys before block ``unmasked``."""
+    k_ring, k_full, v_ring, v_full, free = rings
     STAGES: gl.constexpr = k_ring.shape[0]
     BLOCK_N: gl.constexpr = k_ring.shape[3]
     D: gl.constexpr = k_ring.shape[4]
@@ -115,11 +117,11 @@ def _warpgroup(
     k = k_ring.index(0).reshape([BLOCK_N, D]).permute([1, 0])
     score_token = warpgroup_mma(q, k, zeros, use_acc=False, is_async=True)
     score = warpgroup_mma_wait(0, deps=[score_token])
-    mbarrier.arrive(k_free.index(0))
+    mbarrier.arrive(free.index(0))
     start = (count - 1) * BLOCK_N
     first_p, row_sum, row_max, _ = _softmax(score, row_sum, row_max, first, start, T, scale, CAUSAL, True)
     p = gl.convert_layout(first_p.to(q.dtype), gl.DotOperandLayout(0, acc_layout, 2))
-    masked = gl.maximum(count - free, 1)
+    masked = gl.maximum(count - unmasked, 1)
     if CAUSAL:
         acc, p, row_sum, row_max = _attend(
             acc, p, row_sum, row_max, q, rings, 1, masked, count, first, T, scale, CAUSAL, True
@@ -160,31 +162,29 @@ def hopper_kernel(
     first = block * BLOCK_M
     last = gl.minimum(T, first + BLOCK_M) if CAUSAL else T
     count = gl.cdiv(last, BLOCK_N)
-    free = (gl.minimum(T, first) if CAUSAL else T) // BLOCK_N
+    unmasked = (gl.minimum(T, first) if CAUSAL else T) // BLOCK_N
 
     q_tiles = gl.allocate_shared_memory(q_desc.dtype, [WARPGROUPS, 1, 1, ROWS, BLOCK_D], q_desc.layout)
     k_ring = gl.allocate_shared_memory(k_desc.dtype, [STAGES, 1, 1, BLOCK_N, BLOCK_D], k_desc.layout)
     v_ring = gl.allocate_shared_memory(v_desc.dtype, [STAGES, 1, 1, BLOCK_N, BLOCK_D], v_desc.layout)
     q_full = gl.allocate_shared_memory(gl.int64, [1, 1], mbarrier.MBarrierLayout())
     k_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    k_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    v_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     mbarrier.init(q_full.index(0), 1)
     for i in gl.static_range(STAGES):
         mbarrier.init(k_full.index(i), 1)
         mbarrier.init(v_full.index(i), 1)
-        mbarrier.init(k_free.index(i), WARPGROUPS)
-        mbarrier.init(v_free.index(i), WARPGROUPS)
-    rings = (k_ring, k_full, k_free, v_ring, v_full, v_free)
+        mbarrier.init(free.index(i), WARPGROUPS)
+    rings = (k_ring, k_full, v_ring, v_full, free)
     scale = scale * 1.4426950408889634
     one, two = q_tiles.index(0), q_tiles.index(1)
     # The arguments are written out each time: a tuple that is given a name loses its constants.
     if WARPGROUPS == 2:
         gl.warp_specialize(
             [
-                (_warpgroup, (out_desc, lse_ptr, one, q_full, rings, b, h, H, first, count, free, S, T, scale, CAUSAL)),
-                (_warpgroup, (out_desc, lse_ptr, two, q_full, rings, b, h, H, first + ROWS, count, free, S, T, scale, CAUSAL)),
+                (_warpgroup, (out_desc, lse_ptr, one, q_full, rings, b, h, H, first, count, unmasked, S, T, scale, CAUSAL)),
+                (_warpgroup, (out_desc, lse_ptr, two, q_full, rings, b, h, H, first + ROWS, count, unmasked, S, T, scale, CAUSAL)),
                 (_copy, (q_desc, k_desc, v_desc, q_tiles, q_full, rings, b, h, first, count, GROUP)),
             ],
             [4, 1],
@@ -194,11 +194,11 @@ def hopper_kernel(
         three = q_tiles.index(2)
         gl.warp_specialize(
             [
-                (_warpgroup, (out_desc, lse_ptr, one, q_full, rings, b, h, H, first, count, free, S, T, scale, CAUSAL)),
-                (_warpgroup, (out_desc, lse_ptr, two, q_full, rings, b, h, H, first + ROWS, count, free, S, T, scale, CAUSAL)),
+                (_warpgroup, (out_desc, lse_ptr, one, q_full, rings, b, h, H, first, count, unmasked, S, T, scale, CAUSAL)),
+                (_warpgroup, (out_desc, lse_ptr, two, q_full, rings, b, h, H, first + ROWS, count, unmasked, S, T, scale, CAUSAL)),
                 (
                     _warpgroup,
-                    (out_desc, lse_ptr, three, q_full, rings, b, h, H, first + 2 * ROWS, count, free, S, T, scale, CAUSAL),
+                    (out_desc, lse_ptr, three, q_full, rings, b, h, H, first + 2 * ROWS, count, unmasked, S, T, scale, CAUSAL),
                 ),
                 (_copy, (q_desc, k_desc, v_desc, q_tiles, q_full, rings, b, h, first, count, GROUP)),
             ],
