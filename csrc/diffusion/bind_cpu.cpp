@@ -9,11 +9,12 @@ using aieng::diffusion::Step;
 using aieng::diffusion::Type;
 using Address = std::uintptr_t;
 
-// The coefficients are p, q, r, s, t, sigma, clip (infinite for none) and guidance.
+// The coefficients are p, q, r, s, t, sigma, clip (infinite for none), guidance and h; diffusion.h has the rest.
 template <void (*kStep)(const Step&, Type, int)>
 void step(Address sample, Address cond, Address uncond, Address noise, Address out, Address x0, std::int64_t count, int type,
           float p, float q, float r, float s, float t, float sigma, float clip, float guidance, std::uint64_t seed,
-          std::uint64_t offset, int threads) {
+          std::uint64_t offset, int threads, Address history, float h, std::int64_t samples, double rescale, double ratio,
+          double most) {
   const Step arguments{pointer<void>(sample),
                        pointer<void>(cond),
                        pointer<void>(uncond),
@@ -21,9 +22,14 @@ void step(Address sample, Address cond, Address uncond, Address noise, Address o
                        pointer<void>(out),
                        pointer<void>(x0),
                        count,
-                       {p, q, r, s, t, sigma, clip, guidance},
+                       {p, q, r, s, t, sigma, clip, guidance, h},
                        seed,
-                       offset};
+                       offset,
+                       pointer<void>(history),
+                       samples,
+                       rescale,
+                       ratio,
+                       most};
   pybind11::gil_scoped_release release;
   kStep(arguments, static_cast<Type>(type), threads);
 }

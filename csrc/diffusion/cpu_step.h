@@ -5,7 +5,9 @@
 // `block` on, in order, as four vectors.
 #pragma once
 #include <cstring>
+#include <memory>
 
+#include "cpu_samples.h"
 #include "diffusion.h"
 #include "half.h"
 #include "parallel.h"
@@ -16,42 +18,18 @@ namespace {
 
 enum class Noise { kNone, kGiven, kPhilox };
 
-template <class T>
-struct Tensors {
-  const T *sample, *cond, *uncond, *noise;
-  T *out, *x0;
-};
-
-template <class V>
-struct Vectors {
-  typename V::Float p, q, r, s, t, sigma, low, high, guidance;
-  explicit Vectors(const Coefficients& k)
-      : p(V::set(k.p)),
-        q(V::set(k.q)),
-        r(V::set(k.r)),
-        s(V::set(k.s)),
-        t(V::set(k.t)),
-        sigma(V::set(k.sigma)),
-        low(V::set(-k.clip)),
-        high(V::set(k.clip)),
-        guidance(V::set(k.guidance)) {}
-};
-
 // 4 * kWidth elements from index i on; `first` is the Philox block of the first.
-template <class V, Noise kNoise, bool kStream, class T>
+template <class V, Noise kNoise, bool kHistory, bool kStream, class T>
 AIENG_HD void block(const Vectors<V>& k, const Tensors<T>& a, std::int64_t i, const Step& step, std::uint64_t first) {
   using F = typename V::Float;
   F z[4];
   if constexpr (kNoise == Noise::kPhilox) V::normals(step.seed, step.offset, first, z);
   for (int v = 0; v < 4; ++v, i += V::kWidth) {
     const F x = V::load(a.sample + i);
-    F e = V::load(a.cond + i);
-    if (a.uncond) {
-      const F u = V::load(a.uncond + i);
-      e = V::fma(k.guidance, V::fma(u, V::set(-1.0f), e), u);
-    }
+    const F e = guided<V>(k, a, i);
     const F original = V::clamp(V::fma(k.p, x, V::mul(k.q, e)), k.low, k.high);
     F previous = V::fma(k.r, original, V::fma(k.s, x, V::mul(k.t, e)));
+    if constexpr (kHistory) previous = V::fma(k.h, V::load(a.history + i), previous);
     if constexpr (kNoise == Noise::kGiven) z[v] = V::load(a.noise + i);
     if constexpr (kNoise != Noise::kNone) previous = V::fma(k.sigma, z[v], previous);
     if constexpr (kStream) {
@@ -64,31 +42,79 @@ AIENG_HD void block(const Vectors<V>& k, const Tensors<T>& a, std::int64_t i, co
   }
 }
 
-// The last elements, fewer than a block, through buffers of a block.
-template <class V, Noise kNoise, class T>
-void tail(const Vectors<V>& k, const Tensors<T>& a, std::int64_t i, std::int64_t count, const Step& step) {
+// Fewer elements than a block, through buffers of a block: the last ones, or those from inside a Philox block to its end.
+template <class V, Noise kNoise, bool kHistory, class T>
+void part(const Vectors<V>& k, const Tensors<T>& a, std::int64_t i, std::int64_t count, const Step& step) {
   constexpr int kBlock = 4 * V::kWidth;
-  alignas(64) T in[4][kBlock] = {}, out[2][kBlock];
-  const T* const from[4] = {a.sample, a.cond, a.uncond, a.noise};
-  const T* at[4];
-  for (int n = 0; n < 4; ++n) {
+  alignas(64) T in[5][kBlock] = {}, out[2][kBlock];
+  const T* const from[5] = {a.sample, a.cond, a.uncond, a.noise, a.history};
+  const T* at[5];
+  const std::int64_t skipped = i % 4;
+  for (int n = 0; n < 5; ++n) {
     at[n] = from[n] ? in[n] : nullptr;
-    if (from[n]) std::memcpy(in[n], from[n] + i, count * sizeof(T));
+    if (from[n]) std::memcpy(in[n] + skipped, from[n] + i, count * sizeof(T));
   }
-  const Tensors<T> buffers{at[0], at[1], at[2], at[3], out[0], a.x0 ? out[1] : nullptr};
-  block<V, kNoise, false>(k, buffers, 0, step, static_cast<std::uint64_t>(i) / 4);
-  std::memcpy(a.out + i, out[0], count * sizeof(T));
-  if (a.x0) std::memcpy(a.x0 + i, out[1], count * sizeof(T));
+  const Tensors<T> buffers{at[0], at[1], at[2], at[3], at[4], out[0], a.x0 ? out[1] : nullptr};
+  block<V, kNoise, kHistory, false>(k, buffers, 0, step, static_cast<std::uint64_t>(i) / 4);
+  std::memcpy(a.out + i, out[0] + skipped, count * sizeof(T));
+  if (a.x0) std::memcpy(a.x0 + i, out[1] + skipped, count * sizeof(T));
 }
 
-template <class V, Noise kNoise, bool kStream, class T>
+template <class V, Noise kNoise, bool kHistory, bool kStream, class T>
 void range(const Tensors<T>& a, const Step& step, std::int64_t begin, std::int64_t end) {
   constexpr int kBlock = 4 * V::kWidth;
   const Vectors<V> k(step.k);
   std::int64_t i = begin;
-  for (; i + kBlock <= end; i += kBlock) block<V, kNoise, kStream>(k, a, i, step, static_cast<std::uint64_t>(i) / 4);
-  if (i < end) tail<V, kNoise>(k, a, i, end - i, step);
+  if (i % 4 && i < end) {
+    const std::int64_t first = end - i < 4 - i % 4 ? end - i : 4 - i % 4;
+    part<V, kNoise, kHistory>(k, a, i, first, step);
+    i += first;
+  }
+  for (; i + kBlock <= end; i += kBlock) block<V, kNoise, kHistory, kStream>(k, a, i, step, static_cast<std::uint64_t>(i) / 4);
+  if (i < end) part<V, kNoise, kHistory>(k, a, i, end - i, step);
   if (kStream) V::fence();
+}
+
+// What a sample's rescaling and threshold make of the coefficients.
+template <class V, class T>
+Coefficients sample_coefficients(const Step& step, const Tensors<T>& a, std::int64_t begin, std::int64_t end, float* original) {
+  Coefficients k = step.k;
+  if (step.rescale > 0 && a.uncond) {
+    const double scale = step.rescale * deviation_ratio<V>(k, a, begin, end) + (1 - step.rescale);
+    k.q = static_cast<float>(k.q * scale);
+    k.t = static_cast<float>(k.t * scale);
+  }
+  if (step.ratio > 0 && begin < end) {
+    const Vectors<V> v(k);
+    std::int64_t i = begin;
+    for (; i + V::kWidth <= end; i += V::kWidth) {
+      V::store(original + i, V::fma(v.p, V::load(a.sample + i), V::mul(v.q, guided<V>(v, a, i))));
+    }
+    for (; i < end; ++i) original[i] = k.p * widen(a.sample[i]) + k.q * guided(k, a, i);
+    double s = magnitude_quantile(original + begin, end - begin, step.ratio);
+    if (s < 1) s = 1;
+    if (s > step.most) s = step.most;
+    // clip(x0, s) / s = clip(x0 / s, 1)
+    k.p = static_cast<float>(k.p / s);
+    k.q = static_cast<float>(k.q / s);
+    k.clip = 1.0f;
+  }
+  return k;
+}
+
+// Each sample's passes and its step in one thread, one sample after the other, so that a sample is still in the caches.
+template <class V, class T, class Range>
+void run_samples(const Step& step, const Tensors<T>& a, int threads, const Range& range) {
+  const std::int64_t size = step.samples ? step.count / step.samples : 0;
+  const std::unique_ptr<float[]> original(step.ratio > 0 ? new float[step.count] : nullptr);
+  parallel_ranges(step.samples, 1, step.samples < threads ? static_cast<int>(step.samples) : threads,
+                  [&](std::int64_t first, std::int64_t last) {
+                    for (std::int64_t n = first; n < last; ++n) {
+                      Step one = step;
+                      one.k = sample_coefficients<V>(step, a, n * size, (n + 1) * size, original.get());
+                      range(one, n * size, (n + 1) * size);
+                    }
+                  });
 }
 
 // Results larger than this go past the caches, which could not keep them and would read each line only to overwrite it.
@@ -96,10 +122,20 @@ constexpr std::int64_t kStreamBytes = std::int64_t{8} << 20;
 // Fewest elements worth a thread of their own: waking one costs about what it does to this many.
 constexpr std::int64_t kGrain = 32768, kGrainPhilox = 4096;
 
-template <class V, Noise kNoise, class T>
+template <class V, Noise kNoise, bool kHistory, class T>
 void run(const Step& step, int threads) {
-  const Tensors<T> a{static_cast<const T*>(step.sample), static_cast<const T*>(step.cond), static_cast<const T*>(step.uncond),
-                     static_cast<const T*>(step.noise),  static_cast<T*>(step.out),        static_cast<T*>(step.x0)};
+  const Tensors<T> a{static_cast<const T*>(step.sample),
+                     static_cast<const T*>(step.cond),
+                     static_cast<const T*>(step.uncond),
+                     static_cast<const T*>(step.noise),
+                     static_cast<const T*>(step.history),
+                     static_cast<T*>(step.out),
+                     static_cast<T*>(step.x0)};
+  if (step.rescale > 0 || step.ratio > 0) {
+    return run_samples<V>(step, a, threads, [&](const Step& one, std::int64_t begin, std::int64_t end) {
+      range<V, kNoise, kHistory, false>(a, one, begin, end);
+    });
+  }
   const std::int64_t grain = kNoise == Noise::kPhilox ? kGrainPhilox : kGrain;
   const std::int64_t worth = step.count / grain;
   const int used = worth < threads ? static_cast<int>(worth) : threads;
@@ -107,14 +143,19 @@ void run(const Step& step, int threads) {
   const bool in_place = a.out == a.sample || a.out == a.cond || a.x0 == a.sample || a.x0 == a.cond;
   const bool stream = aligned && !in_place && step.count * static_cast<std::int64_t>(sizeof(T)) >= kStreamBytes;
   parallel_ranges(step.count, 4096, used, [&](std::int64_t begin, std::int64_t end) {
-    stream ? range<V, kNoise, true>(a, step, begin, end) : range<V, kNoise, false>(a, step, begin, end);
+    stream ? range<V, kNoise, kHistory, true>(a, step, begin, end) : range<V, kNoise, kHistory, false>(a, step, begin, end);
   });
+}
+
+template <class V, bool kHistory, class T>
+void run(const Step& step, int threads) {
+  if (step.k.sigma == 0.0f) return run<V, Noise::kNone, kHistory, T>(step, threads);
+  step.noise ? run<V, Noise::kGiven, kHistory, T>(step, threads) : run<V, Noise::kPhilox, kHistory, T>(step, threads);
 }
 
 template <class V, class T>
 void run(const Step& step, int threads) {
-  if (step.k.sigma == 0.0f) return run<V, Noise::kNone, T>(step, threads);
-  step.noise ? run<V, Noise::kGiven, T>(step, threads) : run<V, Noise::kPhilox, T>(step, threads);
+  step.history ? run<V, true, T>(step, threads) : run<V, false, T>(step, threads);
 }
 
 template <class V>

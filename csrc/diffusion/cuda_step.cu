@@ -20,15 +20,16 @@ constexpr int64_t kChunk = int64_t{1} << 30;  // elements a launch, so that thei
 
 enum class Noise { kNone, kGiven, kPhilox };
 
-template <Noise kSource, bool kGuidance, bool kClip, bool kX0>
+// With a history, whether x0 is clipped and kept is seen at run time: it adds a tensor, beside which those instructions fit.
+template <Noise kSource, bool kGuidance, bool kClip, bool kX0, bool kHistoric = false>
 struct Form {
   static constexpr Noise kNoise = kSource;
-  static constexpr bool kGuided = kGuidance, kClipped = kClip, kOriginal = kX0;
+  static constexpr bool kGuided = kGuidance, kClipped = kClip, kOriginal = kX0, kHistory = kHistoric;
 };
 
 template <class T>
 struct Chunk {
-  const T *sample, *cond, *uncond, *noise;
+  const T *sample, *cond, *uncond, *noise, *history;
   T *out, *x0;
   uint32_t count;
   bool aligned;  // every tensor starts at a multiple of 16 bytes
@@ -74,11 +75,12 @@ __device__ __forceinline__ void store(T* tensor, uint32_t i, const float (&x)[Gr
 }
 
 template <class F>
-__device__ __forceinline__ Element element(const Coefficients& k, float x, float e, float uncond, float z) {
+__device__ __forceinline__ Element element(const Coefficients& k, float x, float e, float uncond, float y, float z) {
   if constexpr (F::kGuided) e = uncond + k.guidance * (e - uncond);
   float original = k.p * x + k.q * e;
   if constexpr (F::kClipped) original = clamp_or_nan(original, -k.clip, k.clip);
   float previous = k.r * original + (k.s * x + k.t * e);
+  if constexpr (F::kHistory) previous += k.h * y;
   if constexpr (F::kNoise != Noise::kNone) previous += k.sigma * z;
   return {previous, original};
 }
@@ -99,7 +101,7 @@ __device__ __forceinline__ void normals(const PhiloxStream& stream, uint32_t i, 
 template <class T, class F>
 __device__ __forceinline__ void whole(const Chunk<T>& a, const PhiloxStream& stream, uint32_t first) {
   constexpr int kCount = Group<T>::kCount, kGroups = kEach / kCount;
-  Group<T> sample[kGroups], cond[kGroups], uncond[kGroups], noise[kGroups];
+  Group<T> sample[kGroups], cond[kGroups], uncond[kGroups], noise[kGroups], history[kGroups];
 #pragma unroll
   for (int g = 0; g < kGroups; ++g) {
     const uint32_t i = first + (g * kThreads + threadIdx.x) * kCount;
@@ -107,24 +109,26 @@ __device__ __forceinline__ void whole(const Chunk<T>& a, const PhiloxStream& str
     cond[g] = load(a.cond, i);
     if constexpr (F::kGuided) uncond[g] = load(a.uncond, i);
     if constexpr (F::kNoise == Noise::kGiven) noise[g] = load(a.noise, i);
+    if constexpr (F::kHistory) history[g] = load(a.history, i);
   }
 #pragma unroll
   for (int g = 0; g < kGroups; ++g) {
     const uint32_t i = first + (g * kThreads + threadIdx.x) * kCount;
-    float x[kCount], c[kCount], u[kCount] = {}, z[kCount] = {}, previous[kCount], original[kCount];
+    float x[kCount], c[kCount], u[kCount] = {}, y[kCount] = {}, z[kCount] = {}, previous[kCount], original[kCount];
     if constexpr (F::kNoise == Noise::kGiven) widen(noise[g], z);
     if constexpr (F::kNoise == Noise::kPhilox) normals(stream, i, z);
     widen(sample[g], x);
     widen(cond[g], c);
     if constexpr (F::kGuided) widen(uncond[g], u);
+    if constexpr (F::kHistory) widen(history[g], y);
 #pragma unroll
     for (int n = 0; n < kCount; ++n) {
-      const Element y = element<F>(a.k, x[n], c[n], u[n], z[n]);
-      previous[n] = y.previous;
-      original[n] = y.original;
+      const Element made = element<F>(a.k, x[n], c[n], u[n], y[n], z[n]);
+      previous[n] = made.previous;
+      original[n] = made.original;
     }
     store(a.out, i, previous);
-    if constexpr (F::kOriginal) store(a.x0, i, original);
+    if (F::kHistory ? a.x0 != nullptr : F::kOriginal) store(a.x0, i, original);
   }
 }
 
@@ -138,12 +142,13 @@ __device__ __forceinline__ void part(const Chunk<T>& a, const PhiloxStream& stre
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
       if (i + n >= a.count) break;
-      float u = 0.0f;
+      float u = 0.0f, y = 0.0f;
       if constexpr (F::kGuided) u = to_float(a.uncond[i + n]);
       if constexpr (F::kNoise == Noise::kGiven) z[n] = to_float(a.noise[i + n]);
-      const Element y = element<F>(a.k, to_float(a.sample[i + n]), to_float(a.cond[i + n]), u, z[n]);
-      a.out[i + n] = round_to<T>(y.previous);
-      if constexpr (F::kOriginal) a.x0[i + n] = round_to<T>(y.original);
+      if constexpr (F::kHistory) y = to_float(a.history[i + n]);
+      const Element made = element<F>(a.k, to_float(a.sample[i + n]), to_float(a.cond[i + n]), u, y, z[n]);
+      a.out[i + n] = round_to<T>(made.previous);
+      if (F::kHistory ? a.x0 != nullptr : F::kOriginal) a.x0[i + n] = round_to<T>(made.original);
     }
   }
 }
@@ -164,31 +169,35 @@ void with(bool flag, Then then) {
   flag ? then(std::true_type{}) : then(std::false_type{});
 }
 
+template <class T, class F>
+void step_in(const Step& a, void* stream) {
+  const auto at = [](const void* tensor, int64_t start) { return tensor ? static_cast<const T*>(tensor) + start : nullptr; };
+  uintptr_t all = 0;
+  for (const void* tensor : {a.sample, a.cond, a.uncond, a.noise, a.history}) all |= reinterpret_cast<uintptr_t>(tensor);
+  for (void* tensor : {a.out, a.x0}) all |= reinterpret_cast<uintptr_t>(tensor);
+  for (int64_t start = 0; start < a.count; start += kChunk) {
+    const int64_t count = std::min(kChunk, a.count - start);
+    const Chunk<T> chunk{at(a.sample, start),
+                         at(a.cond, start),
+                         at(a.uncond, start),
+                         at(a.noise, start),
+                         at(a.history, start),
+                         const_cast<T*>(at(a.out, start)),
+                         const_cast<T*>(at(a.x0, start)),
+                         static_cast<uint32_t>(count),
+                         all % 16 == 0,
+                         a.k};
+    const PhiloxStream words = philox_stream(a.seed, a.offset, static_cast<uint64_t>(start) / 4);
+    launch("diffusion step", step_kernel<T, F>, (count + kPerBlock - 1) / kPerBlock, kThreads, 0, stream, chunk, words);
+  }
+}
+
 template <class T, Noise kNoise>
 void step_of(const Step& a, void* stream) {
-  const auto at = [](const void* tensor, int64_t start) { return tensor ? static_cast<const T*>(tensor) + start : nullptr; };
-  const uintptr_t all = reinterpret_cast<uintptr_t>(a.sample) | reinterpret_cast<uintptr_t>(a.cond) |
-                        reinterpret_cast<uintptr_t>(a.uncond) | reinterpret_cast<uintptr_t>(a.noise) |
-                        reinterpret_cast<uintptr_t>(a.out) | reinterpret_cast<uintptr_t>(a.x0);
   with(a.uncond, [&](auto guided) {
+    if (a.history) return step_in<T, Form<kNoise, guided.value, true, true, true>>(a, stream);
     with(a.k.clip < INFINITY, [&](auto clipped) {
-      with(a.x0, [&](auto original) {
-        using F = Form<kNoise, guided.value, clipped.value, original.value>;
-        for (int64_t start = 0; start < a.count; start += kChunk) {
-          const int64_t count = std::min(kChunk, a.count - start);
-          const Chunk<T> chunk{at(a.sample, start),
-                               at(a.cond, start),
-                               at(a.uncond, start),
-                               at(a.noise, start),
-                               const_cast<T*>(at(a.out, start)),
-                               const_cast<T*>(at(a.x0, start)),
-                               static_cast<uint32_t>(count),
-                               all % 16 == 0,
-                               a.k};
-          const PhiloxStream words = philox_stream(a.seed, a.offset, static_cast<uint64_t>(start) / 4);
-          launch("diffusion step", step_kernel<T, F>, (count + kPerBlock - 1) / kPerBlock, kThreads, 0, stream, chunk, words);
-        }
-      });
+      with(a.x0, [&](auto original) { step_in<T, Form<kNoise, guided.value, clipped.value, original.value>>(a, stream); });
     });
   });
 }

@@ -26,14 +26,14 @@ class Kernel(NamedTuple):
 
 
 KERNELS = {
-    "forward": Kernel(hopper_kernel, ("BLOCK_N", "STAGES", "WARPGROUPS"), ("k_desc", "v_desc")),
+    "forward": Kernel(hopper_kernel, ("BLOCK_N", "STAGES", "WARPGROUPS", "PINGPONG"), ("k_desc", "v_desc")),
     "dkdv": Kernel(hopper_dkdv_kernel, ("BLOCK_M", "STAGES"), ("q_desc", "dout_desc", "shift_desc", "delta_desc")),
     "dq": Kernel(hopper_dq_kernel, ("BLOCK_N", "STAGES"), ("k_desc", "v_desc")),
 }
 # (kernel, padded head dimension) -> values of the kernel's parameters
 _TABLE: dict[tuple[str, int], list[tuple[int, ...]]] = {
-    ("forward", 64): [(128, 3, 3), (128, 3, 2)],
-    ("forward", 128): [(128, 2, 2), (64, 3, 2)],
+    ("forward", 64): [(64, 3, 3, False), (128, 3, 2, False), (128, 3, 2, True)],
+    ("forward", 128): [(128, 2, 2, False), (128, 2, 2, True)],
     ("dkdv", 64): [(64, 3), (64, 2)],
     ("dkdv", 128): [(64, 2)],
     ("dq", 64): [(128, 3), (64, 3)],

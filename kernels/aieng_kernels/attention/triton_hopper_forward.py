@@ -66,14 +66,23 @@ def _softmax(score, row_sum, row_max, first, start, T, scale, CAUSAL: gl.constex
 
 
 @gluon.jit
-def _attend(acc, p, row_sum, row_max, q, rings, lo, hi, count, first, T, scale, CAUSAL: gl.constexpr, MASKED: gl.constexpr):
-    """For the lo-th to hi-th last key block: multiply the p and v of the one before and fold its own scores into the softmax."""
+def _attend(
+    acc, p, row_sum, row_max, q, rings, turns, lo, hi, count, first, T, scale,
+    CAUSAL: gl.constexpr, MASKED: gl.constexpr, TURN: gl.constexpr,
+):  # fmt: skip
+    """For the lo-th to hi-th last key block: multiply the p and v of the one before and fold its own scores into the softmax.
+
+    Warpgroups that take turns start their products one after the other, so that one exponentiates while another multiplies.
+    """
     k_ring, k_full, v_ring, v_full, free = rings
     STAGES: gl.constexpr = k_ring.shape[0]
     BLOCK_N: gl.constexpr = k_ring.shape[3]
     D: gl.constexpr = k_ring.shape[4]
+    WARPGROUPS: gl.constexpr = turns.shape[0]
     score_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_N, 16])
     for i in range(lo, hi):
+        if TURN is not None:
+            mbarrier.wait(turns.index(TURN), i - 1 & 1)
         stage = i % STAGES
         mbarrier.wait(k_full.index(stage), i // STAGES & 1)
         zeros = gl.zeros([ROWS, BLOCK_N], gl.float32, score_layout)
@@ -82,6 +91,8 @@ def _attend(acc, p, row_sum, row_max, q, rings, lo, hi, count, first, T, scale, 
         before = (i - 1) % STAGES
         mbarrier.wait(v_full.index(before), (i - 1) // STAGES & 1)
         acc_token = warpgroup_mma(p, v_ring.index(before).reshape([BLOCK_N, D]), acc, is_async=True)
+        if TURN is not None:
+            mbarrier.arrive(turns.index((TURN + 1) % WARPGROUPS))
         score = warpgroup_mma_wait(1, deps=[score_token])
         start = (count - 1 - i) * BLOCK_N
         next_p, row_sum, row_max, shrink = _softmax(score, row_sum, row_max, first, start, T, scale, CAUSAL, MASKED)
@@ -96,9 +107,13 @@ def _attend(acc, p, row_sum, row_max, q, rings, lo, hi, count, first, T, scale, 
 
 @gluon.jit
 def _warpgroup(
-    out_desc, lse_ptr, q_tile, q_full, rings, b, h, H, first, count, unmasked, S, T, scale, CAUSAL: gl.constexpr
+    out_desc, lse_ptr, q_tiles, q_full, rings, turns, b, h, H, block_start, count, unmasked, S, T, scale,
+    CAUSAL: gl.constexpr, PINGPONG: gl.constexpr, SELF: gl.constexpr,
 ):  # fmt: skip
-    """A computing warpgroup: out and lse of the 64 rows from ``first``; no mask touches the keys before block ``unmasked``."""
+    """Warpgroup SELF: out and lse of 64 rows of the block's; no mask touches the keys before block ``unmasked``."""
+    TURN: gl.constexpr = SELF if PINGPONG else None
+    first = block_start + SELF * ROWS
+    q_tile = q_tiles.index(SELF)
     k_ring, k_full, v_ring, v_full, free = rings
     STAGES: gl.constexpr = k_ring.shape[0]
     BLOCK_N: gl.constexpr = k_ring.shape[3]
@@ -124,10 +139,10 @@ def _warpgroup(
     masked = gl.maximum(count - unmasked, 1)
     if CAUSAL:
         acc, p, row_sum, row_max = _attend(
-            acc, p, row_sum, row_max, q, rings, 1, masked, count, first, T, scale, CAUSAL, True
+            acc, p, row_sum, row_max, q, rings, turns, 1, masked, count, first, T, scale, CAUSAL, True, TURN
         )  # fmt: skip
     acc, p, row_sum, row_max = _attend(
-        acc, p, row_sum, row_max, q, rings, masked, count, count, first, T, scale, CAUSAL, False
+        acc, p, row_sum, row_max, q, rings, turns, masked, count, count, first, T, scale, CAUSAL, False, TURN
     )  # fmt: skip
     last = (count - 1) % STAGES
     mbarrier.wait(v_full.index(last), (count - 1) // STAGES & 1)
@@ -148,7 +163,8 @@ def _warpgroup(
 @gluon.jit(do_not_specialize=["H", "S", "T", "bucket"])
 def hopper_kernel(
     q_desc, k_desc, v_desc, out_desc, lse_ptr, H, S, T, scale, bucket,
-    GROUP: gl.constexpr, CAUSAL: gl.constexpr, WARPGROUPS: gl.constexpr, BLOCK_N: gl.constexpr, STAGES: gl.constexpr,
+    GROUP: gl.constexpr, CAUSAL: gl.constexpr,
+    BLOCK_N: gl.constexpr, STAGES: gl.constexpr, WARPGROUPS: gl.constexpr, PINGPONG: gl.constexpr,
 ):  # fmt: skip
     """out = softmax(scale·q·kᵀ)·v and lse (contiguous) for 64·WARPGROUPS rows of one head; ``bucket`` only keys the autotuner."""
     BLOCK_M: gl.constexpr = WARPGROUPS * ROWS
@@ -176,32 +192,46 @@ def hopper_kernel(
         mbarrier.init(k_full.index(i), 1)
         mbarrier.init(v_full.index(i), 1)
         mbarrier.init(free.index(i), WARPGROUPS)
+    turns = gl.allocate_shared_memory(gl.int64, [WARPGROUPS, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(WARPGROUPS):
+        mbarrier.init(turns.index(i), 1)
+    mbarrier.arrive(turns.index(0))
     rings = (k_ring, k_full, v_ring, v_full, free)
     scale = scale * 1.4426950408889634
-    one, two = q_tiles.index(0), q_tiles.index(1)
     # The arguments are written out each time: a tuple that is given a name loses its constants.
     if WARPGROUPS == 2:
         gl.warp_specialize(
             [
-                (_warpgroup, (out_desc, lse_ptr, one, q_full, rings, b, h, H, first, count, unmasked, S, T, scale, CAUSAL)),
-                (_warpgroup, (out_desc, lse_ptr, two, q_full, rings, b, h, H, first + ROWS, count, unmasked, S, T, scale, CAUSAL)),
+                (_warpgroup, (
+                    out_desc, lse_ptr, q_tiles, q_full, rings, turns, b, h, H, first, count, unmasked, S, T, scale,
+                    CAUSAL, PINGPONG, 0,
+                )),
+                (_warpgroup, (
+                    out_desc, lse_ptr, q_tiles, q_full, rings, turns, b, h, H, first, count, unmasked, S, T, scale,
+                    CAUSAL, PINGPONG, 1,
+                )),
                 (_copy, (q_desc, k_desc, v_desc, q_tiles, q_full, rings, b, h, first, count, GROUP)),
             ],
             [4, 1],
             [240, 24],
-        )
+        )  # fmt: skip
     else:
-        three = q_tiles.index(2)
         gl.warp_specialize(
             [
-                (_warpgroup, (out_desc, lse_ptr, one, q_full, rings, b, h, H, first, count, unmasked, S, T, scale, CAUSAL)),
-                (_warpgroup, (out_desc, lse_ptr, two, q_full, rings, b, h, H, first + ROWS, count, unmasked, S, T, scale, CAUSAL)),
-                (
-                    _warpgroup,
-                    (out_desc, lse_ptr, three, q_full, rings, b, h, H, first + 2 * ROWS, count, unmasked, S, T, scale, CAUSAL),
-                ),
+                (_warpgroup, (
+                    out_desc, lse_ptr, q_tiles, q_full, rings, turns, b, h, H, first, count, unmasked, S, T, scale,
+                    CAUSAL, PINGPONG, 0,
+                )),
+                (_warpgroup, (
+                    out_desc, lse_ptr, q_tiles, q_full, rings, turns, b, h, H, first, count, unmasked, S, T, scale,
+                    CAUSAL, PINGPONG, 1,
+                )),
+                (_warpgroup, (
+                    out_desc, lse_ptr, q_tiles, q_full, rings, turns, b, h, H, first, count, unmasked, S, T, scale,
+                    CAUSAL, PINGPONG, 2,
+                )),
                 (_copy, (q_desc, k_desc, v_desc, q_tiles, q_full, rings, b, h, first, count, GROUP)),
             ],
             [4, 4, 1],
             [160, 160, 24],
-        )
+        )  # fmt: skip

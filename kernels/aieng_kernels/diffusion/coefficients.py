@@ -1,6 +1,7 @@
-"""The six scalars of one sampling step, from the schedule's cumulative products, for every prediction type.
+"""The scalars of one sampling step, from the schedule's cumulative products, for every prediction type.
 
-Both samplers are ``prev = r·x0 + s·x + t·e + σ·z`` with ``x0 = clip(p·x + q·e)``, where e is the model's output after guidance.
+Samplers are ``prev = r·x0 + s·x + t·e + h·y + σ·z`` with ``x0 = clip(p·x + q·e)``, where e is the model's output after guidance
+and y a tensor kept from the step before; DDIM and DDPM have none (h = 0).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SMALLEST_ROOT = 2.0**-100
 
 
 class Coefficients(NamedTuple):
-    """Scalars of one step; ``clip`` bounds x0 to ±clip, None leaves it."""
+    """Scalars of one step; ``clip`` bounds x0 to ±clip, None leaves it; ``h`` is that of the history, read only with one."""
 
     p: float
     q: float
@@ -30,6 +31,7 @@ class Coefficients(NamedTuple):
     t: float
     sigma: float
     clip: float | None = None
+    h: float = 0.0
 
 
 def ddim_coefficients(

@@ -28,6 +28,9 @@ def _step(
     guidance: float,
     seed: int,
     offset: int,
+    history: Tensor | None = None,
+    rescale: float = 0.0,
+    threshold: tuple[float, float] | None = None,
 ) -> None:
     clip = math.inf if coefficients.clip is None else coefficients.clip
     getattr(native("_cpu"), kernel)(
@@ -45,10 +48,17 @@ def _step(
         seed,
         offset,
         torch.get_num_threads(),
+        0 if history is None else history.data_ptr(),
+        coefficients.h,
+        sample.shape[0] if sample.ndim else 1,
+        rescale,
+        *(threshold or (0.0, 1.0)),
     )
 
 
 class _AnySize:
+    whole_samples = True
+
     @staticmethod
     def supports(sample: Tensor) -> str | None:
         return None

@@ -43,8 +43,9 @@ class CudaVectorised:
         guidance: float,
         seed: int,
         offset: int,
+        history: Tensor | None = None,
     ) -> None:
-        addresses = [0 if x is None else x.data_ptr() for x in (sample, cond, uncond, noise, out, x0)]
-        *scalars, clip = coefficients
-        scalars += [math.inf if clip is None else clip, guidance]
+        addresses = [0 if x is None else x.data_ptr() for x in (sample, cond, uncond, noise, out, x0, history)]
+        *scalars, clip, h = coefficients
+        scalars += [math.inf if clip is None else clip, guidance, h]
         launcher("diffusion_step")(addresses, sample.numel(), TYPES[sample.dtype], scalars, seed, offset, *place(sample))

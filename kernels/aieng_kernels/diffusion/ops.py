@@ -2,7 +2,8 @@
 
 The public functions check the arguments; here they are taken as checked, except for what can only be judged when it runs: whether
 ``backend`` takes them, and whether results overlap an input. ``scalars`` are what follows the tensors in the schema.
-``coefficients`` are the seven numbers of :class:`Coefficients`, with an infinite clip for none.
+``coefficients`` are the eight numbers of :class:`Coefficients`, with an infinite clip for none; ``threshold`` is a quantile and
+the largest bound.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aieng_kernels._dispatch import call
+from aieng_kernels._dispatch import is_plain
 from aieng_kernels._family import choose
 from aieng_kernels._memory import empty_like
 from aieng_kernels.diffusion.coefficients import Coefficients
@@ -24,28 +25,36 @@ _TENSORS = "Tensor sample, Tensor cond, Tensor? uncond, Tensor? noise"
 _INPUTS = f"{_TENSORS}, float[] coefficients, float guidance, int seed, int offset, str? backend"
 
 _library: Any = torch.library.Library("aieng", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define(f"diffusion_step({_INPUTS}, bool original) -> Tensor[]")
-_library.define(f"diffusion_step.out({_INPUTS}, *, Tensor(a!) out, Tensor(b!)? x0) -> ()")
+_MORE = "Tensor? history=None, float rescale=0.0, float[]? threshold=None"
+_library.define(f"diffusion_step({_INPUTS}, bool original, {_MORE}) -> Tensor[]")
+_library.define(f"diffusion_step.out({_INPUTS}, {_MORE}, *, Tensor(a!) out, Tensor(b!)? x0) -> ()")
 
 
 def step(*arguments: Any) -> list[Tensor]:
-    """New results, one or two: the operator's arguments in its order."""
-    results: list[Tensor] = call(torch.ops.aieng.diffusion_step.default, _functional, arguments[:4], *arguments[4:])
+    """New results, one or two: the operator's arguments in its order, all of them."""
+    *tensors, history = (*arguments[:4], arguments[-3])
+    operator = _functional if is_plain((*tensors, history)) else torch.ops.aieng.diffusion_step.default
+    results: list[Tensor] = operator(*arguments)
     return results
 
 
 def pack(coefficients: Coefficients) -> list[float]:
     """Coefficients as the operator takes them."""
     clip = coefficients.clip
-    return [*coefficients[:6], math.inf if clip is None else clip]
+    return [*coefficients[:6], math.inf if clip is None else clip, coefficients.h]
 
 
-def select(sample: Tensor, backend: str | None) -> Any:
-    """The class of the best implementation that takes this tensor; ValueError, naming ``backend``, if the forced one does not."""
+def select(sample: Tensor, backend: str | None, whole_samples: bool = False) -> Any:
+    """The class of the best implementation that takes this tensor, and passes over whole samples if asked.
+
+    ValueError, naming ``backend``, if the forced one does not.
+    """
     reason = None
     for implementation in choose("diffusion", sample.device.type, DTYPES[sample.dtype], backend):
         loaded = implementation.load()
         reason = loaded.supports(sample)
+        if reason is None and whole_samples and not getattr(loaded, "whole_samples", False):
+            reason = "rescale and threshold need a pass over whole samples, which it does not have"
         if reason is None:
             return loaded
     if backend is not None:
@@ -61,31 +70,54 @@ def _step(
     scalars: tuple[Any, ...],
     out: Tensor,
     x0: Tensor | None,
+    history: Tensor | None,
+    rescale: float,
+    threshold: list[float] | None,
 ) -> None:
     coefficients, guidance, seed, offset, backend = scalars
-    clip = coefficients[6]
-    select(sample, backend).step(
+    clip, h = coefficients[6:]
+    more: dict[str, Any] = {} if history is None else {"history": history.contiguous()}
+    whole_samples = threshold is not None or (rescale != 0 and uncond is not None)
+    if whole_samples:
+        more |= {"rescale": rescale, "threshold": None if threshold is None else tuple(threshold)}
+    select(sample, backend, whole_samples).step(
         sample.contiguous(),
         cond.contiguous(),
         None if uncond is None else uncond.contiguous(),
         None if noise is None else noise.contiguous(),
         out,
         x0,
-        coefficients=Coefficients._make([*coefficients[:6], None if math.isinf(clip) else clip]),
+        coefficients=Coefficients._make([*coefficients[:6], None if math.isinf(clip) else clip, h]),
         guidance=guidance,
         seed=seed,
         offset=offset,
+        **more,
     )
 
 
 def _out(
-    sample: Tensor, cond: Tensor, uncond: Tensor | None, noise: Tensor | None, *scalars: Any, out: Tensor, x0: Tensor | None
+    sample: Tensor,
+    cond: Tensor,
+    uncond: Tensor | None,
+    noise: Tensor | None,
+    coefficients: list[float],
+    guidance: float,
+    seed: int,
+    offset: int,
+    backend: str | None,
+    history: Tensor | None = None,
+    rescale: float = 0.0,
+    threshold: list[float] | None = None,
+    *,
+    out: Tensor,
+    x0: Tensor | None,
 ) -> None:
-    inputs = [x for x in (sample, cond, uncond, noise) if x is not None]
+    inputs = [x for x in (sample, cond, uncond, noise, history) if x is not None]
     for n, result in enumerate((out, x0)):
         if result is not None and (any(_partly_overlap(result, x) for x in inputs) or (n and _overlap(result, out))):
             raise ValueError(f"out[{n}] overlaps an input or the other result: it must be apart from it, or be a contiguous input")
-    _step(sample, cond, uncond, noise, scalars, out, x0)
+    scalars = (coefficients, guidance, seed, offset, backend)
+    _step(sample, cond, uncond, noise, scalars, out, x0, history, rescale, threshold)
 
 
 def _partly_overlap(x: Tensor, other: Tensor) -> bool:
@@ -103,15 +135,29 @@ def _span(x: Tensor) -> int:
     return (sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True)) + 1) * x.element_size() if x.numel() else 0
 
 
-def _functional(sample: Tensor, cond: Tensor, uncond: Tensor | None, noise: Tensor | None, *scalars: Any) -> list[Tensor]:
-    *numbers, original = scalars
+def _functional(
+    sample: Tensor,
+    cond: Tensor,
+    uncond: Tensor | None,
+    noise: Tensor | None,
+    coefficients: list[float],
+    guidance: float,
+    seed: int,
+    offset: int,
+    backend: str | None,
+    original: bool,
+    history: Tensor | None = None,
+    rescale: float = 0.0,
+    threshold: list[float] | None = None,
+) -> list[Tensor]:
     results = [empty_like(sample) for _ in range(2 if original else 1)]
-    _step(sample, cond, uncond, noise, tuple(numbers), results[0], results[1] if original else None)
+    scalars = (coefficients, guidance, seed, offset, backend)
+    _step(sample, cond, uncond, noise, scalars, results[0], results[1] if original else None, history, rescale, threshold)
     return results
 
 
 def _functional_fake(sample: Tensor, *others: Any) -> list[Tensor]:
-    original = others[-1]
+    original = others[8]
     return [torch.empty_like(sample, memory_format=torch.contiguous_format) for _ in range(2 if original else 1)]
 
 

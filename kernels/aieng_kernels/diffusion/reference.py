@@ -34,9 +34,16 @@ def philox_normal(count: int, seed: int, offset: int, dtype: torch.dtype, device
     return pairs.permute(2, 1, 0).reshape(-1)[:count]
 
 
+def _per_sample(numbers: Tensor, like: Tensor) -> Tensor:
+    """[B] as [B, 1, …, 1]."""
+    return numbers.view(-1, *[1] * (like.ndim - 1))
+
+
 @implementation("diffusion", "reference", device="cpu", priority=-100)
 @implementation("diffusion", "reference", device="cuda", priority=-100)
 class Reference:
+    whole_samples = True
+
     @staticmethod
     def supports(sample: Tensor) -> str | None:
         return None
@@ -54,17 +61,28 @@ class Reference:
         guidance: float,
         seed: int,
         offset: int,
+        history: Tensor | None = None,
+        rescale: float = 0.0,
+        threshold: tuple[float, float] | None = None,
     ) -> None:
         work = torch.float64 if sample.dtype is torch.float64 else torch.float32
-        p, q, r, s, t, sigma, clip = coefficients
+        p, q, r, s, t, sigma, clip, h = coefficients
         x, e = sample.to(work), cond.to(work)
         if uncond is not None:
             u = uncond.to(work)
-            e = u + guidance * (e - u)  # arXiv:2207.12598, equation 6, with guidance = 1 + w
+            c, e = e, u + guidance * (e - u)  # arXiv:2207.12598, equation 6, with guidance = 1 + w
+            if rescale:
+                e = e * _per_sample(rescale * c.flatten(1).std(1) / e.flatten(1).std(1) + (1 - rescale), e)
         original = p * x + q * e
         if clip is not None:
             original = original.clamp(-clip, clip)
+        if threshold is not None:
+            ratio, most = threshold
+            bound = _per_sample(torch.quantile(original.flatten(1).abs(), ratio, dim=1).clamp(1, most), original)
+            original = original.clamp(-bound, bound) / bound
         previous = r * original + s * x + t * e
+        if history is not None:
+            previous = previous + h * history.to(work)
         if sigma != 0:
             z = philox_normal(x.numel(), seed, offset, work, x.device).view_as(x) if noise is None else noise.to(work)
             previous = previous + sigma * z

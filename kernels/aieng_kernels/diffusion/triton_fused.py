@@ -41,17 +41,19 @@ class TritonFused:
         guidance: float,
         seed: int,
         offset: int,
+        history: Tensor | None = None,
     ) -> None:
         count = sample.numel()
         if not count:
             return
-        p, q, r, s, t, sigma, clip = coefficients
+        p, q, r, s, t, sigma, clip, h = coefficients
         source = NO_NOISE if sigma == 0 else MADE_NOISE if noise is None else GIVEN_NOISE
         with device_of(sample):
             step_kernel[(triton.cdiv(count, _BLOCK),)](
-                sample, cond, uncond, noise if source is GIVEN_NOISE else None, out, x0, count,
-                p, q, r, s, t, sigma, 0.0 if clip is None else clip, guidance, *_halves(seed), *_halves(offset),
-                GUIDED=uncond is not None, CLIPPED=clip is not None, NOISE=source.value, KEEP_X0=x0 is not None,
+                sample, cond, uncond, noise if source is GIVEN_NOISE else None, history, out, x0, count,
+                p, q, r, s, t, sigma, 0.0 if clip is None else clip, guidance, h, *_halves(seed), *_halves(offset),
+                GUIDED=uncond is not None, CLIPPED=clip is not None, NOISE=source.value, HISTORY=history is not None,
+                KEEP_X0=x0 is not None,
                 BLOCK=_BLOCK, num_warps=_WARPS, num_stages=_STAGES,
             )  # fmt: skip
 
@@ -59,13 +61,14 @@ class TritonFused:
 def variants() -> Iterator[Variant]:
     """The kernel in every dtype, with each source of noise, at its least and at its most."""
     for dtype, noise, everything in itertools.product(("fp32", "fp16", "bf16"), (NO_NOISE, GIVEN_NOISE, MADE_NOISE), (False, True)):
-        constants = {"GUIDED": everything, "CLIPPED": everything, "NOISE": noise.value, "KEEP_X0": everything, "BLOCK": _BLOCK}
-        absent = [] if everything else ["uncond_ptr", "x0_ptr"]
+        constants = {"GUIDED": everything, "CLIPPED": everything, "NOISE": noise.value, "HISTORY": everything}
+        constants |= {"KEEP_X0": everything, "BLOCK": _BLOCK}
+        absent = [] if everything else ["uncond_ptr", "x0_ptr", "history_ptr"]
         absent += [] if noise is GIVEN_NOISE else ["noise_ptr"]
         constants |= dict.fromkeys(absent)
         pointers = {a: f"*{dtype}" for a in step_kernel.arg_names if a.endswith("_ptr") and a not in absent}
         integers = dict.fromkeys(("seed_low", "seed_high", "offset_low", "offset_high"), "i32")
-        scalars = dict.fromkeys(("p", "q", "r", "s", "t", "sigma", "clip", "guidance"), "fp32")
+        scalars = dict.fromkeys(("p", "q", "r", "s", "t", "sigma", "clip", "guidance", "h"), "fp32")
         label = " ".join(["step", dtype, *(f"{k}={v}" for k, v in constants.items() if v is not None)])
         signature = {**pointers, "count": "i64", **scalars, **integers}
         yield Variant(label, step_kernel, signature, constants, _WARPS, _STAGES, frozenset(pointers))

@@ -35,8 +35,8 @@ def _radius(u):
 def _normal_pair(word0, word1):
     """Two standard normals of two Philox words, to 4e-6: Box and Muller (1958).
 
-    The angle is k half turns, which change both signs and so that of the radius, and an exact rest of up to a quarter turn, for which
-    there are polynomials to 1.7e-7; the library's functions reduce huge angles through an array in local memory.
+    The angle is k half turns, which change both signs and so that of the radius, and an exact rest of up to a quarter turn,
+    for which there are polynomials to 1.7e-7; the library's functions reduce huge angles through an array in local memory.
     """
     u0 = word0.to(tl.float32) * 2.3283064365386963e-10 + 1.1641532182693481e-10
     u1 = word1.to(tl.float32) * 2.3283064365386963e-10 + 1.1641532182693481e-10
@@ -92,9 +92,9 @@ def philox_normal(
 
 @triton.jit
 def _step(
-    sample_ptr, cond_ptr, uncond_ptr, noise_ptr, out_ptr, x0_ptr, count, start,
-    p, q, r, s, t, sigma, clip, guidance, seed_low, seed_high, offset_low, offset_high,
-    GUIDED: tl.constexpr, CLIPPED: tl.constexpr, NOISE: tl.constexpr, KEEP_X0: tl.constexpr,
+    sample_ptr, cond_ptr, uncond_ptr, noise_ptr, history_ptr, out_ptr, x0_ptr, count, start,
+    p, q, r, s, t, sigma, clip, guidance, h, seed_low, seed_high, offset_low, offset_high,
+    GUIDED: tl.constexpr, CLIPPED: tl.constexpr, NOISE: tl.constexpr, HISTORY: tl.constexpr, KEEP_X0: tl.constexpr,
     BLOCK: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """The step for the BLOCK elements from ``start`` on; MASKED leaves those from ``count`` on alone."""
@@ -109,6 +109,8 @@ def _step(
     if CLIPPED:  # by comparisons, which leave NaN as it is
         original = tl.where(original > clip, clip, tl.where(original < -clip, -clip, original))
     previous = r * original + s * x + t * e
+    if HISTORY:
+        previous += h * tl.load(history_ptr + i, mask=mask).to(tl.float32)
     if NOISE == GIVEN_NOISE:
         previous += sigma * tl.load(noise_ptr + i, mask=mask).to(tl.float32)
     elif NOISE == MADE_NOISE:
@@ -121,21 +123,22 @@ def _step(
 
 @triton.jit(do_not_specialize=["count", "seed_low", "seed_high", "offset_low", "offset_high"])
 def step_kernel(
-    sample_ptr, cond_ptr, uncond_ptr, noise_ptr, out_ptr, x0_ptr, count,
-    p, q, r, s, t, sigma, clip, guidance, seed_low, seed_high, offset_low, offset_high,
-    GUIDED: tl.constexpr, CLIPPED: tl.constexpr, NOISE: tl.constexpr, KEEP_X0: tl.constexpr, BLOCK: tl.constexpr,
+    sample_ptr, cond_ptr, uncond_ptr, noise_ptr, history_ptr, out_ptr, x0_ptr, count,
+    p, q, r, s, t, sigma, clip, guidance, h, seed_low, seed_high, offset_low, offset_high,
+    GUIDED: tl.constexpr, CLIPPED: tl.constexpr, NOISE: tl.constexpr, HISTORY: tl.constexpr,
+    KEEP_X0: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """prev = r·x0 + s·x + t·e + σ·z with e = u + g(c − u) and x0 = clip(p·x + q·e), for BLOCK elements in float32."""
+    """prev = r·x0 + s·x + t·e + h·y + σ·z with e = u + g(c − u) and x0 = clip(p·x + q·e), for BLOCK elements in float32."""
     start = tl.program_id(0).to(tl.int64) * BLOCK
     if start + BLOCK <= count:  # whole blocks compare nothing, and so move 16 bytes at a time whatever the count
         _step(
-            sample_ptr, cond_ptr, uncond_ptr, noise_ptr, out_ptr, x0_ptr, count, start,
-            p, q, r, s, t, sigma, clip, guidance, seed_low, seed_high, offset_low, offset_high,
-            GUIDED, CLIPPED, NOISE, KEEP_X0, BLOCK, False,
+            sample_ptr, cond_ptr, uncond_ptr, noise_ptr, history_ptr, out_ptr, x0_ptr, count, start,
+            p, q, r, s, t, sigma, clip, guidance, h, seed_low, seed_high, offset_low, offset_high,
+            GUIDED, CLIPPED, NOISE, HISTORY, KEEP_X0, BLOCK, False,
         )  # fmt: skip
     else:
         _step(
-            sample_ptr, cond_ptr, uncond_ptr, noise_ptr, out_ptr, x0_ptr, count, start,
-            p, q, r, s, t, sigma, clip, guidance, seed_low, seed_high, offset_low, offset_high,
-            GUIDED, CLIPPED, NOISE, KEEP_X0, BLOCK, True,
+            sample_ptr, cond_ptr, uncond_ptr, noise_ptr, history_ptr, out_ptr, x0_ptr, count, start,
+            p, q, r, s, t, sigma, clip, guidance, h, seed_low, seed_high, offset_low, offset_high,
+            GUIDED, CLIPPED, NOISE, HISTORY, KEEP_X0, BLOCK, True,
         )  # fmt: skip

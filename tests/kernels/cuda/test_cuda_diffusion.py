@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -20,21 +21,32 @@ SEED, OFFSET = 2**62 + 12345, 2**33 + 7
 
 
 def made(count: int, dtype: torch.dtype, first: int = 0) -> list[Tensor]:
-    """sample, cond, uncond, noise, from the element ``first`` of their memory on."""
+    """sample, cond, uncond, noise, history, from the element ``first`` of their memory on."""
     generator = torch.Generator().manual_seed(count)
-    return [torch.randn(count + first, generator=generator).to(dtype)[first:] for _ in range(4)]
+    return [torch.randn(count + first, generator=generator).to(dtype)[first:] for _ in range(5)]
 
 
 def check(
-    dtype: torch.dtype, count: int, noise: str, guided: bool, clip: float | None, first: int = 0, in_place: bool = False
+    dtype: torch.dtype,
+    count: int,
+    noise: str,
+    guided: bool,
+    clip: float | None,
+    first: int = 0,
+    in_place: bool = False,
+    with_history: bool = False,
 ) -> None:
-    sample, cond, uncond, given = made(count, dtype, first)
-    coefficients = Coefficients(1.6, -1.2, 0.8, 0.3, -0.4, 0.0 if noise == "none" else 0.5, clip)
-    how = {"coefficients": coefficients, "guidance": 7.5 if guided else 1.0, "seed": SEED, "offset": OFFSET}
+    sample, cond, uncond, given, history = made(count, dtype, first)
+    coefficients = Coefficients(1.6, -1.2, 0.8, 0.3, -0.4, 0.0 if noise == "none" else 0.5, clip, 0.7)
+    how: dict[str, Any] = {"coefficients": coefficients, "guidance": 7.5 if guided else 1.0, "seed": SEED, "offset": OFFSET}
     optional = (uncond if guided else None, given if noise == "given" else None)
     exact, exact_x0 = torch.empty(count, dtype=torch.float64), torch.empty(count, dtype=torch.float64)
     wide = [None if x is None else x.double() for x in optional]
+    if with_history:
+        how["history"] = history.double()
     Reference.step(sample.double(), cond.double(), *wide, exact, exact_x0, **how)
+    if with_history:
+        how["history"] = history
     x0 = torch.full_like(sample, torch.nan)
     alone = torch.full_like(sample, torch.nan)
     CudaVectorised.step(sample, cond, *optional, alone, None, **how)
@@ -62,6 +74,14 @@ def test_any_alignment_and_in_place(dtype: torch.dtype) -> None:
     check(dtype, 1030, "philox", True, None, in_place=True)
 
 
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_history(dtype: torch.dtype, noise: str) -> None:
+    for count, guided, clip in itertools.product((3, 1024, 4099), (False, True), (None, 1.0)):
+        check(dtype, count, noise, guided, clip, with_history=True)
+    check(dtype, 1030, noise, True, 1.0, 1, with_history=True)
+
+
 def test_noise() -> None:
     """Within 4e-6 of the definition, which is what its special functions' documented errors add up to; here they are that wrong."""
     out, zero = torch.empty(20_003), torch.zeros(20_003)
@@ -71,7 +91,7 @@ def test_noise() -> None:
 
 
 def test_nan_passes_through_the_clip() -> None:
-    sample, cond, _, _ = made(9, torch.float32)
+    sample, cond, *_ = made(9, torch.float32)
     sample[4] = torch.nan
     out, x0 = torch.empty_like(sample), torch.empty_like(sample)
     coefficients = Coefficients(1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

@@ -10,7 +10,7 @@ import torch
 from aieng_kernels.diffusion import Coefficients, ddim_coefficients, ddim_step, ddpm_coefficients, ddpm_step, diffusion_step
 
 K = ddim_coefficients(0.3, 0.5, eta=0.5, clip=1.0)
-PACKED = [*K[:6], 1.0]
+PACKED = [*K[:6], 1.0, 0.0]
 
 
 def tensors(n: int, *shape: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -178,4 +178,4 @@ def test_zero_signal_clips_to_the_sign() -> None:
 
 
 def test_coefficients_are_what_the_kernel_reads() -> None:
-    assert Coefficients._fields == ("p", "q", "r", "s", "t", "sigma", "clip")
+    assert Coefficients._fields == ("p", "q", "r", "s", "t", "sigma", "clip", "h")

@@ -19,6 +19,12 @@ def test_values(interpreted: Interpreted, count: int, guided: bool, clip: float 
     interpreted(f"{CHECKS}:check_step", count, dtype, noise, guided, clip)
 
 
+@pytest.mark.parametrize("noise", ["none", "given", "made"])
+@pytest.mark.parametrize("count", [3, 1024, 1500])
+def test_history(interpreted: Interpreted, count: int, noise: str) -> None:
+    interpreted(f"{CHECKS}:check_step", count, "float32", noise, True, 1.0, "cpu", True)
+
+
 @pytest.mark.skip(reason=NO_BFLOAT16)
 def test_values_in_bfloat16(interpreted: Interpreted) -> None:
     interpreted(f"{CHECKS}:check_step", 5002, "bfloat16", "made", True, 1.0)

@@ -30,6 +30,12 @@ def test_step(count: int, noise: str, dtype: str) -> None:
     call("triton_diffusion_checks:check_step", count, dtype, noise, True, 1.0, "cuda")
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("noise", ["none", "given", "made"])
+def test_history(noise: str, dtype: str) -> None:
+    call("triton_diffusion_checks:check_step", 5002, dtype, noise, True, 1.0, "cuda", True)
+
+
 @pytest.mark.parametrize(("seed", "offset"), SEEDS)
 def test_noise(seed: int, offset: int) -> None:
     call("triton_diffusion_checks:check_noise", seed, offset, "cuda")

@@ -18,24 +18,35 @@ from triton_guards import Guards
 SAMPLE = 6000
 
 
-def check_step(count: int, dtype: str, noise: str, guided: bool, clip: float | None, device: str = "cpu") -> None:
+def check_step(
+    count: int, dtype: str, noise: str, guided: bool, clip: float | None, device: str = "cpu", with_history: bool = False
+) -> None:
     """No more than twice the largest error of plain torch over SAMPLE elements, and one rounding; x0 is kept where clipped.
 
     An element does not depend on how many there are: the definition is asked for SAMPLE of them, the kernel for ``count``.
     """
-    whole = torch.randn((4, SAMPLE), generator=torch.Generator().manual_seed(count)).to(getattr(torch, dtype)).to(device)
+    whole = torch.randn((5, SAMPLE), generator=torch.Generator().manual_seed(count)).to(getattr(torch, dtype)).to(device)
     given = whole[:, :count].contiguous()
     before = given.clone()
     keywords = {
-        "coefficients": Coefficients(1.1, -0.4, 0.7, 0.2, 0.1, 0.0 if noise == "none" else 0.6, clip),
+        "coefficients": Coefficients(1.1, -0.4, 0.7, 0.2, 0.1, 0.0 if noise == "none" else 0.6, clip, -0.9),
         "guidance": 3.5,
         "seed": 0xDEADBEEFCAFE,
         "offset": 0x5_8000_0001,
     }
 
     def step(by: Any, out: Tensor, x0: Tensor | None, *given: Tensor) -> tuple[Tensor, Tensor | None]:
-        x, c, u, z = given
-        by.step(x, c, u if guided else None, z if noise == "given" else None, out, x0, **keywords)
+        x, c, u, z, y = given
+        by.step(
+            x,
+            c,
+            u if guided else None,
+            z if noise == "given" else None,
+            out,
+            x0,
+            **keywords,
+            **({"history": y} if with_history else {}),
+        )
         return out, x0
 
     guards = Guards()

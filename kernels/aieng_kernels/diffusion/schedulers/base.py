@@ -111,7 +111,7 @@ class Scheduler(Configured):
         self, sample: Tensor, e: Tensor, uncond: Tensor | None, guidance: float, noise: Tensor | None, coefficients: Coefficients
     ) -> tuple[Tensor, Tensor]:
         """The definition in differentiable torch, with dynamic thresholding; noise not given is torch.randn's."""
-        p, q, r, s, t, sigma, clip = coefficients
+        p, q, r, s, t, sigma, clip, _ = coefficients
         dtype = sample.dtype
         work = torch.promote_types(dtype, torch.float32)
         x, e = sample.to(work), e.to(work)
