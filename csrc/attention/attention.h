@@ -11,9 +11,6 @@ namespace {
 
 constexpr float kLog2E = 1.44269504088896340736f;
 constexpr float kLn2 = 0.69314718055994530942f;
-// What rounding took from them: without it a score of several hundred would be off by several roundings after the way to natural
-// logarithms and back.
-constexpr float kLog2ERest = 1.92596299e-8f, kLn2Rest = -1.9046543e-9f;
 
 // Keys that query `query` sees: all T, or under causal (aligned top-left) those at or before it.
 AIENG_HD int64_t keys_seen(bool causal, int64_t query, int64_t T) { return causal && query + 1 < T ? query + 1 : T; }
@@ -23,11 +20,8 @@ AIENG_HD int64_t first_query(bool causal, int64_t key) { return causal ? key : 0
 
 // Natural log-sum-exp of a row from its maximum in powers of two and its sum of 2^(score - maximum); -inf for a row without keys.
 AIENG_HD float natural_lse(float max_log2, float sum) {
-  return sum > 0.f ? fmaf(kLn2, max_log2, kLn2Rest * max_log2 + logf(sum)) : sum == 0.f ? -INFINITY : sum;
+  return sum > 0.f ? kLn2 * max_log2 + logf(sum) : sum == 0.f ? -INFINITY : sum;
 }
-
-// The way back: a log-sum-exp in units of log2.
-AIENG_HD float log2_lse(float natural) { return fmaf(kLog2E, natural, kLog2ERest * natural); }
 
 }  // namespace
 }  // namespace aieng::attention

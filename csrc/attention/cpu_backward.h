@@ -119,7 +119,7 @@ class BackwardKernel {
     const float* lse = f_.lse + (b * f_.Hq + head) * f_.S + first;
     for (int64_t r = 0; r < kQueries; ++r) {
       const bool there = r < count;  // a lane without a query gets probability zero
-      block.lse[first + r] = there ? log2_lse(lse[r]) : 1e30f;
+      block.lse[first + r] = there ? lse[r] * kLog2E : 1e30f;
       block.delta[first + r] = there ? dot_rows(dout.data + r * dout.stride, out.data + r * out.stride) : 0.f;
     }
   }

@@ -31,11 +31,13 @@ inline int64_t blocks(int64_t rows, int tile_rows, int64_t heads, int64_t batch)
   return (rows + tile_rows - 1) / tile_rows * heads * batch;
 }
 
-// The log-sum-exp of a query in units of log2; +inf, under which every probability is 0, for rows that saw no key or do not exist.
-__device__ __forceinline__ float log2_sum(const float* lse, int row, int rows) {
-  const float value = row < rows ? log2_lse(lse[row]) : kInfinity;
+// The log-sum-exp of a query; +inf, under which every probability is 0, for rows that saw no key or do not exist.
+__device__ __forceinline__ float natural_sum(const float* lse, int row, int rows) {
+  const float value = row < rows ? lse[row] : kInfinity;
   return value == -kInfinity ? kInfinity : value;
 }
+// The same in units of log2.
+__device__ __forceinline__ float log2_sum(const float* lse, int row, int rows) { return natural_sum(lse, row, rows) * kLog2E; }
 
 __device__ __forceinline__ int smaller(int64_t a, int64_t b) { return static_cast<int>(a < b ? a : b); }
 

@@ -49,10 +49,10 @@ __global__ void __launch_bounds__(kSimtThreads, 2) backward_q_kernel(const Backw
     for (int i = 0; i < Tile::kSide; ++i) {
       const int row = at.first_row + thread_y() + 16 * i;
       const int64_t seen = keys_seen(of.causal, row, of.k_rows);
-      const float lse = log2_sum(a.lse + row_index, row, rows), delta = row < rows ? a.delta[row_index + row] : 0.0f;
+      const float lse = natural_sum(a.lse + row_index, row, rows), delta = row < rows ? a.delta[row_index + row] : 0.0f;
 #pragma unroll
       for (int j = 0; j < Tile::kSide; ++j) {
-        const float p = key + thread_x() + 16 * j < seen ? fast_exp2(s[i][j] * (of.scale * kLog2E) - lse) : 0.0f;
+        const float p = key + thread_x() + 16 * j < seen ? natural_exp(s[i][j] * of.scale - lse) : 0.0f;
         ds[i][j] = p * (ds[i][j] - delta);
       }
     }
@@ -93,10 +93,10 @@ __global__ void __launch_bounds__(kSimtThreads, 2) backward_kv_kernel(const Back
       for (int j = 0; j < Tile::kSide; ++j) {
         const int row = first + thread_x() + 16 * j;
         const int64_t seen = keys_seen(of.causal, row, of.k_rows);
-        const float lse = log2_sum(a.lse + row_index, row, rows), delta = row < rows ? a.delta[row_index + row] : 0.0f;
+        const float lse = natural_sum(a.lse + row_index, row, rows), delta = row < rows ? a.delta[row_index + row] : 0.0f;
 #pragma unroll
         for (int i = 0; i < Tile::kSide; ++i) {
-          p[i][j] = at.first_row + thread_y() + 16 * i < seen ? fast_exp2(p[i][j] * (of.scale * kLog2E) - lse) : 0.0f;
+          p[i][j] = at.first_row + thread_y() + 16 * i < seen ? natural_exp(p[i][j] * of.scale - lse) : 0.0f;
           ds[i][j] = p[i][j] * (ds[i][j] - delta);
         }
       }

@@ -43,18 +43,18 @@ __global__ void __launch_bounds__(kSimtThreads, 2) forward_kernel(const Forward 
       float most = largest[i];
 #pragma unroll
       for (int j = 0; j < Tile::kSide; ++j) {
-        s[i][j] = key + thread_x() + 16 * j < seen ? s[i][j] * (of.scale * kLog2E) : -kInfinity;
+        s[i][j] = key + thread_x() + 16 * j < seen ? s[i][j] * of.scale : -kInfinity;
         most = fmaxf(most, s[i][j]);
       }
       most = across_row(most, [](float x, float y) { return fmaxf(x, y); });
-      const float shift = most == -kInfinity ? 0.0f : most, shrink = fast_exp2(largest[i] - shift);
+      const float shift = most == -kInfinity ? 0.0f : most, shrink = natural_exp(largest[i] - shift);
       largest[i] = most;
       sum[i] *= shrink;
 #pragma unroll
       for (int c = 0; c < Tile::kColumns; ++c) acc[i][c] *= shrink;
 #pragma unroll
       for (int j = 0; j < Tile::kSide; ++j) {
-        s[i][j] = fast_exp2(s[i][j] - shift);
+        s[i][j] = natural_exp(s[i][j] - shift);
         sum[i] += s[i][j];
       }
     }
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kSimtThreads, 2) forward_kernel(const Forward 
   for (int i = 0; i < Tile::kSide; ++i) {
     const float total = across_row(sum[i], [](float x, float y) { return x + y; });
     const int row = thread_y() + 16 * i;
-    if (thread_x() == 0 && row < rows_left) lse[row] = natural_lse(largest[i], total);
+    if (thread_x() == 0 && row < rows_left) lse[row] = total > 0.0f ? largest[i] + logf(total) : total == 0.0f ? -kInfinity : total;
 #pragma unroll
     for (int c = 0; c < Tile::kColumns; ++c) acc[i][c] = total == 0.0f ? 0.0f : acc[i][c] / total;
   }

@@ -20,6 +20,10 @@ struct SimtTile {
 __device__ __forceinline__ int thread_x() { return threadIdx.x % 16; }
 __device__ __forceinline__ int thread_y() { return threadIdx.x / 16; }
 
+// e^x. Scores stay in base e until here: at several hundred, the rounding of scale · log2 e and of a score in units of log2 would
+// be the largest error of all.
+__device__ __forceinline__ float natural_exp(float x) { return fast_exp2(x * kLog2E); }
+
 // Rows from `rows_left` on and columns from `d` on become 0.
 template <int D>
 __device__ __forceinline__ void load_simt(float* tile, const float* rows, int64_t row_stride, int rows_left, int d) {

@@ -135,7 +135,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     issue_rows<kD, kOwned, kOther, T>(dp, dout, matrix_descriptor(memory.other_tile(1, stage), 0));
     products_wait<1>();
     pin(s);
-    if (step > 0 && lane == 0) barrier_arrive(&memory.barriers->empty[(step - 1) % Tile::kStages]);  // dq of the last step is done with it
+    if (step > 0 && lane == 0)
+      barrier_arrive(&memory.barriers->empty[(step - 1) % Tile::kStages]);  // dq of the last step is done with it
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
 #pragma unroll
@@ -234,7 +235,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     issue_rows<kD, kOwned, kOther, T>(dp, v, matrix_descriptor(memory.other_tile(1, stage), 0));
     products_wait<1>();
     pin(s);
-    if (step > 0 && lane == 0) barrier_arrive(&memory.barriers->empty[(step - 1) % Tile::kStages]);  // dk, dv of the last step are done with it
+    if (step > 0 && lane == 0)
+      barrier_arrive(&memory.barriers->empty[(step - 1) % Tile::kStages]);  // dk, dv of the last step are done with it
     const float* const lse = memory.lse_of(stage) + lane % 4 * 2;
     const float* const delta = memory.delta_of(stage) + lane % 4 * 2;
 #pragma unroll

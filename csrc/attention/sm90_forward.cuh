@@ -1,10 +1,10 @@
 // Forward attention for 16-bit inputs on compute capability 9.0, after FlashAttention-3 (Shah et al. 2024, algorithms 1 and 2).
 //
 // One warp asks the copy engine for tiles of K and V, two of each ahead; every other warpgroup owns 64 query rows. A warpgroup
-// issues q kᵀ of the next tile and p v of this one together and computes the next softmax while they run; warpgroups take turns
-// to issue, so that the softmax of one runs beside the products of another. Tiles go from the last, which masks touch, to the
-// first. Scores stay unscaled: the scale is folded into the exponent's multiply-add. The accumulators shrink to a new maximum
-// only when some row of a warp outgrew the old one by 2^kSlack (Dao et al., FlashAttention-4, 2025, section on rescaling).
+// issues q kᵀ of the next tile and p v of this one together and computes the next softmax while they run. (That warpgroups take
+// turns to issue, the paper's ping-pong, cost 3 to 6 % on an H200.) Tiles go from the last, which masks touch, to the first. Scores
+// stay unscaled: the scale is folded into the exponent's multiply-add. The accumulators shrink to a new maximum only when some row
+// of a warp outgrew the old one by 2^kSlack (Dao et al., FlashAttention-4, 2025, section on rescaling).
 #pragma once
 #include "sm90_tile.cuh"
 
@@ -122,7 +122,6 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) forward_sm90(const __grid_c
   registers_grow<Tile::kConsumerRegisters>();
   const int group = static_cast<int>(threadIdx.x) / 128 - 1, lane = threadIdx.x % 32;
   const int warp_row = group * 64 + static_cast<int>(threadIdx.x) / 32 % 4 * 16, first_row = at.first_row + warp_row;
-  const int next_group = group + 1 == Tile::kGroups ? 0 : group + 1;
   // In a negative scale the largest score is the smallest product, so products change their sign. Under a scale of 0 a masked
   // score would be 0 · inf; under the least number that is one it is still -inf, and all others are 0.
   const bool negative = of.scale < 0.0f;
@@ -148,7 +147,6 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) forward_sm90(const __grid_c
     if (key + kKeys > keys || (of.causal && key + kKeys - 1 > first_row)) mask(s, first_row, key, keys, of.causal);
   };
 
-  if (group == Tile::kGroups - 1) named_barrier_arrive(1, 256);  // the first turn is the first group's
   barrier_wait(&barriers.q_full, 0);
   barrier_wait(&barriers.k_full[0], 0);
   products_fence();
@@ -163,13 +161,11 @@ __global__ void __launch_bounds__(Tile::kThreads, 1) forward_sm90(const __grid_c
   for (int i = 1; i < tiles; ++i) {
     const int stage = i % kStages, before = (i - 1) % kStages;
     barrier_wait(&barriers.k_full[stage], i / kStages % 2);
-    named_barrier_sync(1 + group, 256);
     products_fence();
     issue_rows<Tile::kD, Tile::kRows, kKeys, T>(s, q_rows, matrix_descriptor(k_tiles + stage * Tile::kKeysBytes, 0));
     barrier_wait(&barriers.v_full[before], (i - 1) / kStages % 2);
     products_fence();
     issue_columns<T>(acc[0], p, matrix_descriptor(v_tiles + before * Tile::kKeysBytes, kKeys * 128), i > 1);
-    named_barrier_arrive(1 + next_group, 256);
     products_wait<1>();
     pin(s);
     release(&barriers.k_empty[stage]);

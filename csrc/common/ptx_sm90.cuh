@@ -59,14 +59,6 @@ __device__ __forceinline__ void copy_box(void* shared, const TensorMap* map, int
       : "memory");
 }
 
-// Barriers by number for part of a block; 0 is __syncthreads.
-__device__ __forceinline__ void named_barrier_sync(int name, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
-}
-__device__ __forceinline__ void named_barrier_arrive(int name, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(name), "r"(threads) : "memory");
-}
-
 // How many registers each thread of the calling warpgroup has from here on.
 template <int Count>
 __device__ __forceinline__ void registers_grow() {
@@ -118,17 +110,17 @@ __device__ __forceinline__ void pin(float (&d)[N][4]) {
 #define AIENG_T4                                                           \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define AIENG_T8                                                                                                                   \
-  AIENG_T4                                                                                                                         \
-      ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, " \
-      "%56, %57, %58, %59, %60, %61, %62, %63"
+#define AIENG_T8                                                                                                               \
+  AIENG_T4                                                                                                                     \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, " \
+  "%56, %57, %58, %59, %60, %61, %62, %63"
 #define AIENG_T11 \
   AIENG_T8        \
-      ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87"
-#define AIENG_T16                                                                                                      \
-  AIENG_T11                                                                                                            \
-      ", %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, " \
-      "%108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87"
+#define AIENG_T16                                                                                                  \
+  AIENG_T11                                                                                                        \
+  ", %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, " \
+  "%108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 // AIENG_PRODUCT(columns, eights, type, places): left operand from shared memory, or from registers.
 #define AIENG_SHARED_PRODUCT(columns, eights, type, a, b, flag)                                                                  \

@@ -20,7 +20,7 @@ LARGEST_LENGTH = 2**30
 DTYPE_NAMES = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float32: "float32"}
 
 
-@implementation("attention", "cuda_sm80", device="cuda", requires=("cuda", "sm_80"), dtypes=("bfloat16", "float16"), priority=20)
+@implementation("attention", "cuda_sm80", device="cuda", requires=("cuda", "sm_80"), dtypes=("bfloat16", "float16"), priority=15)
 class CudaSm80:
     """FlashAttention-2 on ``mma.sync`` and ``cp.async``, D a multiple of 8 up to 256; not yet measured on a chip."""
 

@@ -19,7 +19,7 @@ else:
 
 
 @implementation(
-    "attention", "triton_hopper", device="cuda", requires=("triton", "sm_90a"), dtypes=("float16", "bfloat16"), priority=15
+    "attention", "triton_hopper", device="cuda", requires=("triton", "sm_90a"), dtypes=("float16", "bfloat16"), priority=25
 )
 class TritonHopper:
     """FlashAttention-3's copying warp and overlapped products (arXiv:2407.08608), D a multiple of 8 up to 128."""

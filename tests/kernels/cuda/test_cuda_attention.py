@@ -111,6 +111,20 @@ def test_negative_scale_and_extreme_scores(kernel: type[cuda.CudaSm80], dtype: t
     torch.testing.assert_close(lse.double(), exact_lse.double(), rtol=1e-5, atol=1e-2)
 
 
+def test_float32_gradients_at_scores_of_several_hundred() -> None:
+    """What rounding a score costs, the largest error here, is no more than the framework's: in base 2 it is 1.9 times as much."""
+    q, k, v, dout = made(Shape(1, 2, 1, 64, 520, 64, False), torch.float32)
+    out, lse = cuda.CudaSimt.forward(q, k, v, causal=False, scale=8.0)
+    gradients = cuda.CudaSimt.backward(dout, q, k, v, out, lse, causal=False, scale=8.0)
+    leaves = [x.contiguous().requires_grad_() for x in (q, k, v)]
+    framework = torch.nn.functional.scaled_dot_product_attention(*leaves, scale=8.0, enable_gqa=True)
+    theirs = torch.autograd.grad(framework, leaves, dout)
+    exact = attention_gradients(dout.double(), q.double(), k.double(), v.double(), causal=False, scale=8.0)
+    for name, got, due, truth in zip(("dq", "dk", "dv"), gradients, theirs, exact, strict=True):
+        ours, allowed = (got.double() - truth).norm(), (due.double() - truth).norm()
+        assert ours <= 1.6 * allowed, f"{name}: {ours:.3g} over 1.6 x {allowed:.3g}"
+
+
 def test_rows_off_sixteen_bytes_are_copied_first() -> None:
     wide = torch.randn(1, 1, 20, 73, generator=torch.Generator().manual_seed(1)).bfloat16()
     q = wide[..., 1:65]

@@ -77,11 +77,6 @@ struct Fiber {
   std::function<bool()> awaited;                                // what a waiting fiber waits for
 };
 
-// A barrier by number, for some of the threads.
-struct NamedBarrier {
-  int arrived = 0, times = 0;
-};
-
 // Where the lanes of a warp meet.
 struct Warp {
   std::string operation;
@@ -121,13 +116,11 @@ class Block {
   unsigned char* shared() { return shared_.get(); }
   Index index, blocks, threads;
   std::deque<std::function<void()>> late;  // what the copy engine does when nobody can go on before it has
-  NamedBarrier named[16];
 
   // One block from its start to its end.
   void run(const std::function<void()>& body) {
     body_ = &body;
     std::memset(shared_.get(), 0xFF, shared_bytes_);
-    std::fill(std::begin(named), std::end(named), NamedBarrier{});
     for (size_t i = 0; i < fibers_.size(); ++i) start(fibers_[i], static_cast<unsigned>(i));
     std::mt19937 random(seed() * 7919u + index.x);
     std::vector<int> order(warps_.size());
@@ -220,7 +213,7 @@ class Block {
         if (warp.arrived) where += " " + warp.operation + " (" + std::to_string(warp.arrived) + " of 32 lanes)";
       }
       throw std::runtime_error(what_ + ": deadlock: " + std::to_string(waiting) + " threads at __syncthreads, " +
-                               std::to_string(count(State::kWaiting)) + " at other barriers, " + std::to_string(done) +
+                               std::to_string(count(State::kWaiting)) + " at mbarriers, " + std::to_string(done) +
                                " have left, others wait in" + where);
     }
     for (Fiber& fiber : fibers_) {

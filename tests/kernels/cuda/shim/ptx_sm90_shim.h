@@ -77,22 +77,6 @@ inline void copy_box(void* shared, const TensorMap* map, int c0, int c1, int c2,
   }
 }
 
-inline int named_barrier_join(int name, int threads) {
-  shim::NamedBarrier& barrier = shim::Block::current()->named[name];
-  const int before = barrier.times;
-  if (++barrier.arrived == threads) {
-    barrier.arrived = 0;
-    ++barrier.times;
-  }
-  return before;
-}
-inline void named_barrier_sync(int name, int threads) {
-  shim::Block& block = *shim::Block::current();
-  const int before = named_barrier_join(name, threads);
-  block.wait([&block, name, before] { return block.named[name].times != before; });
-}
-inline void named_barrier_arrive(int name, int threads) { named_barrier_join(name, threads); }
-
 template <int>
 void registers_grow() {}
 template <int>
