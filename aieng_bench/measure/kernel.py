@@ -176,7 +176,8 @@ class KernelCampaign:
         for cell in live:
             cell.begin_launch()
         if not self._at_once:
-            crew.ask_all(live, "prepare", False, seed=seeds[0])
+            for cell in live:
+                crew.ask(cell, "prepare", seed=seeds[0])
         pilots = {cell.contender.name: found for cell in live if cell.live and (found := self._pilot(cell, crew))}
         live = [cell for cell in live if cell.live]
         if not live:
