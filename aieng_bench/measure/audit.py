@@ -30,7 +30,7 @@ DUMPED = 8
 LATE_NS, LATE_SHARE = 100_000, 0.25
 """Asking an idle device whether it is idle takes some 10 µs."""
 TRIES = 10
-SETS = 8
+SETS, SETS_BYTES = 8, 2**30
 
 _RANDOM = random.SystemRandom()
 
@@ -100,7 +100,7 @@ def novelty(
     Noise only makes a time longer. So calls that compute both times would need every first pass disturbed, and half of the second
     ones not; a further try is made while it looks like that.
     """
-    sets = given.copies(inputs, min(calls, SETS))
+    sets = given.copies(inputs, max(1, min(calls, SETS, SETS_BYTES // max(1, given.size_of(inputs)))))
 
     def timed(contents: Sequence[Mapping[str, Any]]) -> float:
         for one, content in zip(sets, contents, strict=True):  # written both times, so that both find equal caches

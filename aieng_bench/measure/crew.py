@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aieng_bench.measure import answers
@@ -45,11 +45,13 @@ class Crew:
         """The answer of the cell's worker; None if there was none, and the cell then says why."""
         return self._end(cell, op, self._begin(cell, op, fields))
 
-    def ask_all(self, cells: Sequence[Cell], op: str, at_once: bool, **fields: Any) -> Answers:
-        """The cells that got an answer, with it. ``at_once``: all are asked before the first answer is waited for."""
+    def ask_all(self, cells: Sequence[Cell], op: str, at_once: bool, **fields: Any) -> Iterator[tuple[Cell, dict[str, Any]]]:
+        """The cells that got an answer, with it. ``at_once``: all are asked before the first answer is waited for; else each when
+        what was done with the answer before is done."""
         if at_once:
-            return self.begin_all(cells, op, **fields)()
-        return [(cell, answer) for cell in cells if (answer := self.ask(cell, op, **fields)) is not None]
+            yield from self.begin_all(cells, op, **fields)()
+        else:
+            yield from ((cell, answer) for cell in cells if (answer := self.ask(cell, op, **fields)) is not None)
 
     def begin_all(self, cells: Sequence[Cell], op: str, **fields: Any) -> Callable[[], Answers]:
         """Ask the workers of all these cells; what is returned waits for the answers."""

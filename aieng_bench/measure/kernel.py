@@ -139,7 +139,7 @@ class KernelCampaign:
             cell.unchecked = ""
             cell.deterministic = checked["deterministic"]
             self._judge(cell, checked)
-            self._finish(cell, self._checkers)
+        self._finish([cell for cell in cells if cell.outcome is None], self._checkers)
 
     def _judge(self, cell: Cell, checked: Mapping[str, Any]) -> None:
         for kept in checked["outputs"]:
@@ -151,15 +151,16 @@ class KernelCampaign:
         if checked["changed"]:
             cell.refute(f"changed its input {checked['changed'][0]}")
 
-    def _finish(self, cell: Cell, crew: Crew) -> None:
-        """Let the worker drop the case; inputs that it found changed make the cell incorrect, processes it left behind an error."""
-        done = crew.ask(cell, "finish")
-        if done and done["changed"]:
-            cell.refute(f"changed its input {done['changed'][0]}")
-        if done and crew.strays(cell):
-            cell.fail(Outcome.ERROR, "left a process running outside its group, which cannot be stopped while others are timed")
-        if cell.incorrect:
-            cell.log = crew.log(cell)
+    def _finish(self, cells: Sequence[Cell], crew: Crew) -> None:
+        """Let workers drop the case; inputs that they find changed make a cell incorrect, processes left behind an error."""
+        for cell, done in crew.ask_all(cells, "finish", self._at_once):
+            if done["changed"]:
+                cell.refute(f"changed its input {done['changed'][0]}")
+            if crew.strays(cell):
+                cell.fail(Outcome.ERROR, "left a process running outside its group, which cannot be stopped while others are timed")
+        for cell in cells:
+            if cell.incorrect:
+                cell.log = crew.log(cell)
 
     def _time(self, cells: Sequence[Cell], launch: int, crew: Crew) -> None:
         live = [cell for cell in cells if cell.live]
@@ -175,7 +176,8 @@ class KernelCampaign:
         for cell in live:
             cell.begin_launch()
         if not self._at_once:
-            crew.ask_all(live, "prepare", False, seed=seeds[0])
+            for cell in live:
+                crew.ask(cell, "prepare", seed=seeds[0])
         pilots = {cell.contender.name: found for cell in live if cell.live and (found := self._pilot(cell, crew))}
         live = [cell for cell in live if cell.live]
         if not live:
@@ -190,10 +192,10 @@ class KernelCampaign:
         disturbed = self._watch.disturbance() if self._watch else ""
         for cell in live:
             cell.disturbed = cell.disturbed or disturbed
+        live = [cell for cell in live if cell.outcome is None]
         for cell in live:
-            if cell.outcome is None:
-                cell.tuned.append(choices(crew.log(cell)))
-                self._finish(cell, crew)
+            cell.tuned.append(choices(crew.log(cell)))
+        self._finish(live, crew)
 
     def _set_up(self, cells: Sequence[Cell]) -> None:
         """All launches' processes at once: what they import takes the time of one. What they call they call alone, as some choose
@@ -235,13 +237,13 @@ class KernelCampaign:
             yield round_
 
     def _check_timed(self, live: Sequence[Cell], crew: Crew, seeds: Sequence[int]) -> None:
-        folder = str(self._workplace.outputs)
-        for cell in [cell for cell in live if cell.outcome is None]:
-            kept = crew.ask(cell, "keep", folder=folder)
-            for outputs in kept["outputs"] if kept else ():
+        folder, live = str(self._workplace.outputs), [cell for cell in live if cell.outcome is None]
+        for cell, kept in crew.ask_all(live, "keep", self._at_once, folder=folder):
+            for outputs in kept["outputs"]:
                 self._judging.judge(cell, seeds[0], outputs)
-            if kept and (audited := crew.ask(cell, "audit", seeds=list(seeds), folder=folder)):
-                self._judge(cell, audited)
+        live = [cell for cell in live if cell.outcome is None]
+        for cell, audited in crew.ask_all(live, "audit", self._at_once, seeds=list(seeds), folder=folder):
+            self._judge(cell, audited)
 
     def _settle(self, cell: Cell) -> None:
         """No process may still be starting up while another is timed. The time is put down to ``cell``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import random
 import statistics
@@ -22,6 +23,10 @@ from aieng_bench.measure.schedule import DISCARD_S
 SHORTEST_BATCH_S = 200e-6
 """One batch lasts at least this long, so that the timer's own cost (tens of nanoseconds) is nothing."""
 PILOT_S, PILOT_BATCHES, PILOT_MOST_S = 30e-3, 4, 0.5
+DEVICE_BATCH_S, DEVICE_CALLS = 5e-3, 32
+"""On a device a batch lasts this long, or has so many calls, if 200 µs are not more: the first of them waits for the host, some
+100 µs, and the others are queued meanwhile, as in a stream that is never empty. (To keep the device busy before the first call
+would leave time for work that a contender begins on another stream.)"""
 UNKNOWN_CACHE_BYTES = 32 * 2**20
 MOST_COPIES = 4096
 COLD_SHARE = 0.25
@@ -51,6 +56,10 @@ class CpuTimer:
         clock = time.perf_counter_ns
         self.overhead_ns = statistics.median(-(clock() - clock()) for _ in range(1001))
 
+    def calls(self, call_s: float) -> int:
+        """Calls of this length that make a batch."""
+        return least_calls(call_s)
+
     def batch(self, function: Function, arguments: Arguments, calls: int) -> Batch:
         """Time ``calls`` calls. The one whose output is kept is drawn from the system's randomness, which no seed foretells."""
         chosen = _RANDOM.randrange(calls)
@@ -78,6 +87,9 @@ class CudaTimer:
             torch.empty(2 * torch.cuda.get_device_properties().L2_cache_size, dtype=torch.uint8, device="cuda") if flush else None
         )
         self._release = ctypes.CDLL("libcuda.so.1").cuCtxResetPersistingL2Cache if flush else None
+
+    def calls(self, call_s: float) -> int:
+        return max(least_calls(call_s), min(DEVICE_CALLS, math.ceil(DEVICE_BATCH_S / call_s)))
 
     def batch(self, function: Function, arguments: Arguments, calls: int) -> Batch:
         chosen = _RANDOM.randrange(calls)
@@ -107,13 +119,18 @@ class CudaTimer:
             self._lines.zero_()
 
 
+def least_calls(call_s: float) -> int:
+    """Calls that last 200 µs."""
+    return max(1, math.ceil(SHORTEST_BATCH_S / call_s))
+
+
 Timer = CpuTimer | CudaTimer
 _RANDOM = random.SystemRandom()
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """``call_s``: estimate of one call; ``calls``: so many make a batch of at least 200 µs."""
+    """``call_s``: estimate of one call; ``calls``: so many make a batch."""
 
     call_s: float
     calls: int
@@ -130,7 +147,8 @@ class Turn:
 
 
 def pilot(timer: Timer, function: Function, inputs: Mapping[str, Any]) -> Pilot:
-    """Estimate a call from growing batches over 30 ms, the best of them, as everything that disturbs makes it longer.
+    """Estimate a call from growing batches over 30 ms, the best of them, as everything that disturbs makes it longer; and with it
+    how many make a batch.
 
     Four batches at least, unless those take half a second: one that was interrupted must not be all there is.
     """
@@ -141,7 +159,7 @@ def pilot(timer: Timer, function: Function, inputs: Mapping[str, Any]) -> Pilot:
         spent += batch.elapsed_ns / 1e9
         batches += 1
         calls = max(1, min(2 * calls, int((PILOT_S - spent) / best)))
-    return Pilot(best, max(1, -int(-SHORTEST_BATCH_S // best)))
+    return Pilot(best, timer.calls(best))
 
 
 def turn(timer: Timer, function: Function, arguments: Arguments, calls: int, batches: int, most_s: float) -> Turn:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -13,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from watching import MemoryStore, Watcher, plan
 
-from aieng_bench.measure import kernel, run, runner
+from aieng_bench.measure import kernel, run, runner, timing
 from aieng_bench.measure.judging import Judging
 from aieng_bench.measure.quality import quality
 from aieng_bench.measure.watch import Watch, watch
@@ -100,6 +102,25 @@ def test_a_foreign_process_on_the_device_is_noise() -> None:
     assert record.quality is Quality.NOISY, record.quality_reason
     assert "another process used the device" in record.quality_reason
     assert not record.ranked
+
+
+@on_a_device
+def test_what_the_host_does_to_start_a_long_call_is_not_in_its_time() -> None:
+    import torch
+
+    def call(host_s: float) -> None:
+        end = time.perf_counter() + host_s
+        while time.perf_counter() < end:
+            pass
+        torch.cuda._sleep(2_000_000)
+
+    timer = timing.CudaTimer()
+    assert timer.calls(1e-3) == 5
+    with_host, without = (
+        min(timer.batch(call, repeat({"host_s": host_s}), 5).us_per_call for _ in range(10)) for host_s in (200e-6, 0.0)
+    )
+    assert without > 500
+    assert with_host < without + 100  # a fifth of it, and a margin
 
 
 @on_a_device

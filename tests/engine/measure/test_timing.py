@@ -65,6 +65,14 @@ def test_a_pilot_sizes_batches_to_200_microseconds() -> None:
     assert pilot.calls == -int(-timing.SHORTEST_BATCH_S // pilot.call_s)
 
 
+@pytest.mark.parametrize(
+    ("call_s", "on_cpu", "on_cuda"), [(1e-6, 200, 200), (5e-6, 40, 40), (50e-6, 4, 32), (600e-6, 1, 9), (5.1e-3, 1, 1), (1.0, 1, 1)]
+)
+def test_calls_of_a_batch(call_s: float, on_cpu: int, on_cuda: int) -> None:
+    assert timing.CpuTimer().calls(call_s) == pytest.approx(on_cpu, abs=1)
+    assert timing.CudaTimer().calls(call_s) == pytest.approx(on_cuda, abs=1)
+
+
 def test_cold_inputs_exceed_twice_the_cache_or_are_not_called_cold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "last_level_cache_bytes", lambda: 10_000)
     x = torch.randn(10, 100).t()
