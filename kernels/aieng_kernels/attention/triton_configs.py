@@ -34,7 +34,7 @@ _TABLE: dict[tuple[str, int, int], list[tuple[int, int, int, int]]] = {
     ("forward", 128, 4): [(64, 32, 8, 2)],
     ("forward", 256, 4): [(32, 32, 8, 2)],
     ("dkdv", 32, 2): [(64, 128, 8, 2)],
-    ("dkdv", 64, 2): [(64, 128, 8, 2), (32, 64, 4, 2)],
+    ("dkdv", 64, 2): [(64, 128, 8, 2), (64, 128, 8, 3), (32, 64, 4, 2)],
     ("dkdv", 128, 2): [(32, 128, 8, 2), (16, 64, 4, 2)],
     ("dkdv", 256, 2): [(32, 128, 8, 2)],
     ("dkdv", 32, 4): [(32, 64, 8, 2)],
@@ -42,13 +42,19 @@ _TABLE: dict[tuple[str, int, int], list[tuple[int, int, int, int]]] = {
     ("dkdv", 128, 4): [(16, 32, 8, 2)],
     ("dkdv", 256, 4): [(16, 32, 8, 2)],
     ("dq", 32, 2): [(128, 64, 8, 3)],
-    ("dq", 64, 2): [(128, 64, 8, 3), (64, 64, 4, 3)],
-    ("dq", 128, 2): [(128, 64, 8, 2), (64, 64, 4, 2)],
+    ("dq", 64, 2): [(128, 64, 8, 3), (128, 128, 8, 3), (64, 64, 4, 3)],
+    ("dq", 128, 2): [(128, 64, 8, 2), (128, 64, 8, 3), (64, 64, 4, 2)],
     ("dq", 256, 2): [(128, 32, 8, 2)],
     ("dq", 32, 4): [(64, 32, 8, 2)],
     ("dq", 64, 4): [(32, 64, 8, 2)],
     ("dq", 128, 4): [(64, 32, 8, 2)],
     ("dq", 256, 4): [(32, 16, 8, 2)],
+}
+
+# Those that fit in the registers only where a head dimension fills its tile, so that no column is masked.
+_FILLED: dict[tuple[str, int, int], list[tuple[int, int, int, int]]] = {
+    ("dkdv", 128, 2): [(64, 128, 8, 2)],
+    ("dq", 128, 2): [(128, 128, 8, 2)],
 }
 
 
@@ -62,22 +68,24 @@ def gradients_at_once(width: int) -> list[tuple[bool, bool]]:
     return [(True, True)] if width <= 128 else [(True, False), (False, True)]
 
 
-def configurations(name: str, width: int, bytes_each: int) -> list[triton.Config]:
-    """Configurations of a kernel for tiles of ``width`` dimensions of elements of ``bytes_each``."""
+def configurations(name: str, D: int, bytes_each: int) -> list[triton.Config]:
+    """Configurations of a kernel for head dimension ``D`` and elements of ``bytes_each``."""
+    width = padded(D)
+    found = _TABLE[name, width, bytes_each] + (_FILLED.get((name, width, bytes_each), []) if width == D else [])
     chunk = 32 if bytes_each == 4 else width
     return [
         triton.Config({"CHUNK": chunk, "BLOCK_M": m, "BLOCK_N": n}, num_warps=warps, num_stages=stages)
-        for m, n, warps, stages in _TABLE[name, width, bytes_each]
+        for m, n, warps, stages in found
     ]
 
 
 @cache
-def tuned(name: str, width: int, bytes_each: int) -> Any:
-    """The kernel, choosing its configuration by trial once for each D, causal or not, and power of two of the longer sequence."""
-    found = configurations(name, width, bytes_each)
+def tuned(name: str, D: int, bytes_each: int) -> Any:
+    """The kernel, choosing its configuration by trial once for causal or not, and power of two of the longer sequence."""
+    found = configurations(name, D, bytes_each)
     if triton.knobs.runtime.interpret:
         found = found[:1]  # nothing to time
-    key = ["D", "CAUSAL", "GROUP", "bucket"] + (["WANT_DK"] if name == "dkdv" else [])
+    key = ["CAUSAL", "GROUP", "bucket"] + (["WANT_DK"] if name == "dkdv" else [])
     return triton.autotune(configs=found, key=key)(KERNELS[name])
 
 
@@ -100,7 +108,7 @@ def variants() -> Iterator[Variant]:
 
 
 def _variants(name: str, dtype: str, width: int, *, D: int, causal: bool, group: int = 1) -> Iterator[Variant]:
-    for config in configurations(name, width, 4 if dtype == "fp32" else 2):
+    for config in configurations(name, D, 4 if dtype == "fp32" else 2):
         constants = {**config.kwargs, "D": D, "CAUSAL": causal, "GROUP": group}
         for want in gradients_at_once(width) if name == "dkdv" else [()]:
             chosen = constants | dict(zip(("WANT_DK", "WANT_DV"), want, strict=False))

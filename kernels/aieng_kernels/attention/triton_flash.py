@@ -40,7 +40,7 @@ class TritonFlash:
         q, k, v = map(_aligned, (q, k, v))
         if scale <= 0:  # the kernel takes maxima before it scales
             q, scale = (-q, -scale) if scale else (q * 0, 1.0)
-        kernel = tuned("forward", padded(D), q.element_size())
+        kernel = tuned("forward", D, q.element_size())
         strides = (*_strides(q), *_strides(k), *_strides(v), *_strides(out))
         with device_of(q):
             kernel[lambda meta: (triton.cdiv(S, meta["BLOCK_M"]) * B * H,)](
@@ -57,19 +57,18 @@ class TritonFlash:
             return dq.zero_(), dk.zero_(), dv.zero_()
         B, H, S, D = q.shape
         Hkv, T = k.shape[1:3]
-        width = padded(D)
         dout, q, k, v, out = map(_aligned, (dout, q, k, v, out))
         strides = (*_strides(q), *_strides(k), *_strides(v), *_strides(dout))
         constants = _constants(q, k, causal)
         with device_of(q):
             delta, shift = statistics(out, dout, lse)
             shape = (*_shape(q, k), delta.shape[-1], scale, _bucket(q, k))
-            dkdv = tuned("dkdv", width, q.element_size())
-            for want_dk, want_dv in gradients_at_once(width):
+            dkdv = tuned("dkdv", D, q.element_size())
+            for want_dk, want_dv in gradients_at_once(padded(D)):
                 dkdv[lambda meta: (triton.cdiv(T, meta["BLOCK_N"]) * B * Hkv,)](
                     q, k, v, dout, delta, shift, dk, dv, *strides, *shape, **constants, WANT_DK=want_dk, WANT_DV=want_dv
                 )
-            tuned("dq", width, q.element_size())[lambda meta: (triton.cdiv(S, meta["BLOCK_M"]) * B * H,)](
+            tuned("dq", D, q.element_size())[lambda meta: (triton.cdiv(S, meta["BLOCK_M"]) * B * H,)](
                 q, k, v, dout, delta, shift, dq, *strides, *shape, **constants
             )
         return dq, dk, dv
