@@ -39,12 +39,12 @@ def check(
     sample, cond, uncond, given, history = made(count, dtype, first)
     coefficients = Coefficients(1.6, -1.2, 0.8, 0.3, -0.4, 0.0 if noise == "none" else 0.5, clip, 0.7)
     how: dict[str, Any] = {"coefficients": coefficients, "guidance": 7.5 if guided else 1.0, "seed": SEED, "offset": OFFSET}
-    optional = (uncond if guided else None, given if noise == "given" else None)
+    optional: tuple[Any, Any] = (uncond if guided else None, given if noise == "given" else None)
     exact, exact_x0 = torch.empty(count, dtype=torch.float64), torch.empty(count, dtype=torch.float64)
-    wide = [None if x is None else x.double() for x in optional]
+    wide: Any = [None if x is None else x.double() for x in optional]
     if with_history:
         how["history"] = history.double()
-    Reference.step(sample.double(), cond.double(), *wide, exact, exact_x0, **how)
+    Reference.step(sample.double(), cond.double(), wide[0], wide[1], exact, exact_x0, **how)
     if with_history:
         how["history"] = history
     x0 = torch.full_like(sample, torch.nan)

@@ -69,8 +69,8 @@ def check(
     if noise == "philox":
         z = philox_normal(z.numel(), SEED, OFFSET, torch.float64, z.device).view(shape)
     u, y = t["uncond"] if guided else None, t["history"] if history else None
-    wide = [None if v is None else v.double() for v in (u, y)]
-    exact = definition(k, t["sample"].double(), t["model_output"].double(), *wide, z, rescale, threshold)
+    wide_u, wide_y = (None if v is None else v.double() for v in (u, y))
+    exact = definition(k, t["sample"].double(), t["model_output"].double(), wide_u, wide_y, z, rescale, threshold)
     given = {"uncond": u, "history": y, "noise": t["noise"] if noise == "given" else None, "rescale": rescale}
     how: dict[str, Any] = {"guidance": GUIDANCE, "seed": SEED, "offset": OFFSET, "threshold": threshold, **given}
     out = (torch.empty_like(t["sample"]) if target is None else t[target], torch.empty_like(t["sample"]))
@@ -187,7 +187,7 @@ def test_no_samples_and_empty_samples() -> None:
         for how in ({"rescale": 0.5, "uncond": x}, {"threshold": (0.9, 2.0)}):
             if shape == (3, 0) and "threshold" in how:
                 continue  # an empty sample has no quantile
-            assert diffusion_step(x, x, K, noise=x, **how).prev_sample.shape == shape  # type: ignore[arg-type]
+            assert diffusion_step(x, x, K, noise=x, **how).prev_sample.shape == shape
 
 
 X = torch.randn(2, 3, 5)

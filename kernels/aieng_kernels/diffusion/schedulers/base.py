@@ -1,4 +1,4 @@
-"""What both schedulers share: the schedule, forward noising, and the way from a step's coefficients to its result."""
+"""What schedulers share: the schedule, forward noising, and the way from a step's coefficients to its result."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Scheduler(Configured):
     """Holds the schedule; its subclasses say which coefficients a step has."""
 
     order = 1
+    init_noise_sigma: Any
 
     def _set_schedule(self) -> None:
         c = self.config
@@ -93,36 +94,56 @@ class Scheduler(Configured):
         noise: Tensor | None,
         coefficients: Coefficients,
         backend: str | None,
+        history: Tensor | None = None,
+        rescale: float = 0.0,
     ) -> tuple[Tensor, Tensor | None]:
         """The step in one pass where it can be, else in plain torch."""
-        others = [x for x in (model_output, uncond, noise) if x is not None]
+        others = [x for x in (model_output, uncond, noise, history) if x is not None]
         if any(x.dtype is not sample.dtype for x in others):
             dtype = torch.promote_types(sample.dtype, model_output.dtype)  # as torch's own arithmetic would
             sample, model_output = sample.to(dtype), model_output.to(dtype)
-            uncond, noise = (None if x is None else x.to(dtype) for x in (uncond, noise))
+            uncond, noise, history = (None if x is None else x.to(dtype) for x in (uncond, noise, history))
         grad = torch.is_grad_enabled() and (sample.requires_grad or any(x.requires_grad for x in others))
-        if grad or self._internal_dict["thresholding"]:
+        if grad:
             if backend is not None:
-                raise ValueError(f"backend={backend!r} cannot be forced: thresholding and gradients go through plain torch")
-            return self._plain(sample, model_output, uncond, guidance, noise, coefficients)
-        return diffusion_step(sample, model_output, coefficients, uncond=uncond, guidance=guidance, noise=noise, backend=backend)
+                raise ValueError(f"backend={backend!r} cannot be forced: gradients go through plain torch")
+            return self._plain(sample, model_output, uncond, guidance, noise, coefficients, history, rescale)
+        c = self._internal_dict
+        threshold = (c["dynamic_thresholding_ratio"], c["sample_max_value"]) if c.get("thresholding") else None
+        return diffusion_step(
+            sample, model_output, coefficients, uncond=uncond, guidance=guidance, noise=noise, backend=backend,
+            history=history, rescale=rescale, threshold=threshold,
+        )  # fmt: skip
 
     def _plain(
-        self, sample: Tensor, e: Tensor, uncond: Tensor | None, guidance: float, noise: Tensor | None, coefficients: Coefficients
+        self,
+        sample: Tensor,
+        e: Tensor,
+        uncond: Tensor | None,
+        guidance: float,
+        noise: Tensor | None,
+        coefficients: Coefficients,
+        history: Tensor | None,
+        rescale: float,
     ) -> tuple[Tensor, Tensor]:
         """The definition in differentiable torch, with dynamic thresholding; noise not given is torch.randn's."""
-        p, q, r, s, t, sigma, clip, _ = coefficients
+        p, q, r, s, t, sigma, clip, h = coefficients
         dtype = sample.dtype
         work = torch.promote_types(dtype, torch.float32)
         x, e = sample.to(work), e.to(work)
         if uncond is not None:
-            e = uncond + guidance * (e - uncond)
+            c, e = e, uncond + guidance * (e - uncond)
+            if rescale:
+                deviations = rescale * c.flatten(1).std(1) / e.flatten(1).std(1) + (1 - rescale)
+                e = e * deviations.view(-1, *[1] * (e.ndim - 1))
         original = p * x + q * e
-        if self.config.thresholding:
+        if self._internal_dict.get("thresholding"):
             original = self._threshold_sample(original)
         elif clip is not None:
             original = original.clamp(-clip, clip)
         previous = r * original + s * x + t * e
+        if history is not None:
+            previous = previous + h * history
         if sigma != 0:
             previous = previous + sigma * (torch.randn_like(sample) if noise is None else noise)
         return previous.to(dtype), original.to(dtype)
@@ -135,21 +156,21 @@ class Scheduler(Configured):
         return sample.clamp(-s, s) / s
 
 
-def draw(like: Tensor, generator: Generators) -> Tensor:
-    """Standard normals in the shape, dtype and device of ``like``, the numbers that ``diffusers`` draws from this generator.
+def draw(like: Tensor, generator: Generators, dtype: torch.dtype | None = None) -> Tensor:
+    """Standard normals in the shape and device of ``like``, and its dtype or another: what ``diffusers`` draws from this generator.
 
     A generator on the CPU draws there; a list has one generator for each sample of the batch.
     """
     generators = generator if isinstance(generator, list) else [generator]
     if len(generators) == 1:
-        return _randn(like.shape, generators[0], like)
+        return _randn(like.shape, generators[0], like, dtype or like.dtype)
     if len(generators) != like.shape[0]:
         raise ValueError(f"generator must be one, or one for each of {like.shape[0]} samples, not {len(generators)}")
-    return torch.cat([_randn((1, *like.shape[1:]), g, like) for g in generators])
+    return torch.cat([_randn((1, *like.shape[1:]), g, like, dtype or like.dtype) for g in generators])
 
 
-def _randn(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+def _randn(shape: tuple[int, ...], generator: torch.Generator, like: Tensor, dtype: torch.dtype) -> Tensor:
     device = like.device if generator.device.type == like.device.type else generator.device
     if device.type not in ("cpu", like.device.type):
         raise ValueError(f"generator is on {generator.device}, which cannot draw for a tensor on {like.device}")
-    return torch.randn(shape, generator=generator, device=device, dtype=like.dtype).to(like.device)
+    return torch.randn(shape, generator=generator, device=device, dtype=dtype).to(like.device)
