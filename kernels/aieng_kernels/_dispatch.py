@@ -26,7 +26,7 @@ def call(operator: Any, kernel: Callable[..., Any], tensors: tuple[Tensor | None
 
 
 def is_plain(tensors: tuple[Tensor | None, ...]) -> bool:
-    """Whether the dispatcher would go straight to the kernel: dense CPU or CUDA tensors, and nobody who records or transforms the call.
+    """Whether the dispatcher would go straight to the kernel: dense CPU or CUDA tensors, and nobody records or transforms the call.
 
     False for whatever this does not know: subclasses, fake and wrapped tensors, modes, tracing, profiling, any gradient.
     """

@@ -54,7 +54,8 @@ class CudaSm90:
     def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
         if not k.numel():
             return torch.zeros_like(q), q.new_full(q.shape[:3], -torch.inf, dtype=torch.float32)
-        return _forward("sm90", torch.empty_like(q), *(_aligned(x, expanded=False) for x in (q, k, v)), causal, scale)
+        operands = (_aligned(q, expanded=False), _aligned(k, expanded=False), _aligned(v, expanded=False))
+        return _forward("sm90", torch.empty_like(q), *operands, causal, scale)
 
     @staticmethod
     def backward(
