@@ -1,5 +1,5 @@
 // Backward attention for float32 in plain arithmetic, one kernel for dq and one for dk and dv (Dao 2023, FlashAttention-2,
-// algorithm 2), without atomics; not yet measured on a chip.
+// algorithm 2), without atomics; in base e not yet run on a chip.
 #include "simt_tile.cuh"
 
 namespace aieng::attention::cuda {

@@ -1,5 +1,5 @@
 // Forward attention for float32 in plain arithmetic: the simplest kernel that never writes the S x T matrix to memory
-// (Dao 2023, FlashAttention-2, algorithm 1); not yet measured on a chip.
+// (Dao 2023, FlashAttention-2, algorithm 1); in base e not yet run on a chip.
 #include "simt_tile.cuh"
 
 namespace aieng::attention::cuda {

@@ -1,4 +1,4 @@
-// Forward attention on tensor cores for fp16 inputs; not yet measured on a chip.
+// Forward attention on tensor cores for fp16 inputs.
 #include "sm80_forward.cuh"
 
 namespace aieng::attention::cuda {

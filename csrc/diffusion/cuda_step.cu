@@ -1,4 +1,4 @@
-// A whole diffusion step in one pass over memory, 16 bytes of every tensor at a time; this form is not yet measured on a chip.
+// A whole diffusion step in one pass over memory, 16 bytes of every tensor at a time. With a history not yet run on a chip.
 //
 // Its time is the memory's only as long as the instructions fit beside it: at 4 TB/s an H200 issues some 50 for an element of two
 // 16-bit inputs and an output. So whatever a step lacks is compiled out, indices have 32 bits, and noise is made with

@@ -24,7 +24,7 @@ TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
     priority=20,
 )
 class CudaVectorised:
-    """Every size and alignment; not yet measured on a chip."""
+    """Every size and alignment; on an H200 at 88 to 99 % of the copy (``results/notes/2026-11-26-h200.md``)."""
 
     @staticmethod
     def supports(sample: Tensor) -> str | None:

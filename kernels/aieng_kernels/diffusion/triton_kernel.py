@@ -1,4 +1,4 @@
-"""Triton kernel of a diffusion step and of its Philox noise: every element is read and written once. Not yet measured on a chip."""
+"""Triton kernel of a diffusion step and of its Philox noise: every element is read and written once."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 # (a kernel's parameters are Triton's own types, which Python does not check)
