@@ -126,11 +126,18 @@ inline void issue(std::function<void()> product) {
 template <int N, class Left, class Right>
 void multiply_64(float (&d)[N][4], bool accumulate, Left left, Right right) {
   const int lane = shim::Block::current()->lane();
+  float rows[2][16], column[16];
+  for (int k = 0; k < 16; ++k) {
+    for (int half = 0; half < 2; ++half) rows[half][k] = left(half, k);
+  }
   for (int n = 0; n < N; ++n) {
-    for (int i = 0; i < 4; ++i) {
-      float sum = accumulate ? d[n][i] : 0.0f;
-      for (int k = 0; k < 16; ++k) sum += left(i / 2, k) * right(n * 8 + lane % 4 * 2 + i % 2, k);
-      d[n][i] = sum;
+    for (int i = 0; i < 2; ++i) {
+      for (int k = 0; k < 16; ++k) column[k] = right(n * 8 + lane % 4 * 2 + i, k);
+      for (int half = 0; half < 2; ++half) {
+        float& sum = d[n][half * 2 + i];
+        if (!accumulate) sum = 0.0f;
+        for (int k = 0; k < 16; ++k) sum += rows[half][k] * column[k];
+      }
     }
   }
 }
