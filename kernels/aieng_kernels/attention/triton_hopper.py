@@ -1,4 +1,4 @@
-"""Attention on Hopper in Gluon, Triton's lower language: launches of the kernels beside this file. Right and measured on an H200."""
+"""Attention on Hopper in Gluon, Triton's lower language: the launches of the kernels beside it. Right and measured on an H200."""
 
 from __future__ import annotations
 
