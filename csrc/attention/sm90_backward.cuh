@@ -10,13 +10,13 @@
 namespace aieng::attention::cuda {
 
 // Owned and other rows; `Statistics`: the other side's rows have a log-sum-exp and a delta, which the copying warp brings too.
-template <int D_, int Other, int Groups, int Stages, bool Statistics>
+template <int D_, int Other, int Stages, bool Statistics>
 struct Sm90BackwardTile {
-  static constexpr int kD = D_, kOther = Other, kGroups = Groups, kStages = Stages;
-  static constexpr int kOwned = 64 * Groups, kThreads = 128 * (Groups + 1);
+  static constexpr int kD = D_, kOther = Other, kGroups = 2, kStages = Stages;
+  static constexpr int kOwned = 64 * kGroups, kThreads = 128 * (kGroups + 1);
   static constexpr int kOwnedBytes = kOwned * kD * 2, kOtherBytes = kOther * kD * 2;
   static constexpr int kStatistics = Statistics ? 2 * kOther : 0;  // floats a stage
-  static constexpr int kProducerRegisters = Groups == 2 ? 24 : 32, kConsumerRegisters = Groups == 2 ? 240 : 160;
+  static constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
   static constexpr size_t kShared = 1024 + 2 * kOwnedBytes + kStages * (2 * kOtherBytes + kStatistics * 4) + 128;
   static_assert(kShared <= 227 * 1024 && kOtherBytes % 1024 == 0);
 };
@@ -300,10 +300,10 @@ template <class T>
 void backward_sm90_any(const Backward& a, int device, void* stream) {
   const DeviceGuard guard(device);
   if (a.problem.d <= 64) {
-    return launch_backward_sm90<Sm90BackwardTile<64, 128, 2, 3, false>, Sm90BackwardTile<64, 64, 2, 4, true>, T>(a, stream);
+    return launch_backward_sm90<Sm90BackwardTile<64, 128, 3, false>, Sm90BackwardTile<64, 64, 4, true>, T>(a, stream);
   }
   if (a.problem.d <= 128) {
-    return launch_backward_sm90<Sm90BackwardTile<128, 64, 2, 3, false>, Sm90BackwardTile<128, 64, 2, 3, true>, T>(a, stream);
+    return launch_backward_sm90<Sm90BackwardTile<128, 64, 3, false>, Sm90BackwardTile<128, 64, 3, true>, T>(a, stream);
   }
   throw std::invalid_argument("head dimension over 128");
 }

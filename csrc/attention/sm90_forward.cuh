@@ -4,7 +4,7 @@
 // issues q kᵀ of the next tile and p v of this one together and computes the next softmax while they run. (That warpgroups take
 // turns to issue, the paper's ping-pong, cost 3 to 6 % on an H200.) Tiles go from the last, which masks touch, to the first. Scores
 // stay unscaled: the scale is folded into the exponent's multiply-add. The accumulators shrink to a new maximum only when some row
-// of a warp outgrew the old one by 2^kSlack (Dao et al., FlashAttention-4, 2025, section on rescaling).
+// of a warp outgrew the old one by 2^kSlack, as FlashAttention-4 does it on later chips.
 #pragma once
 #include "sm90_tile.cuh"
 

@@ -32,8 +32,8 @@ _library.define(f"diffusion_step.out({_INPUTS}, {_MORE}, *, Tensor(a!) out, Tens
 
 def step(*arguments: Any) -> list[Tensor]:
     """New results, one or two: the operator's arguments in its order, all of them."""
-    *tensors, history = (*arguments[:4], arguments[-3])
-    operator = _functional if is_plain((*tensors, history)) else torch.ops.aieng.diffusion_step.default
+    history = arguments[-3]
+    operator = _functional if is_plain((*arguments[:4], history)) else torch.ops.aieng.diffusion_step.default
     results: list[Tensor] = operator(*arguments)
     return results
 
