@@ -145,13 +145,13 @@ def _badness(error: OutputError) -> float:
 
 
 def spent(cells: Sequence[Cell]) -> str:
-    """Where a unit's time went, the longest first: ``12.1 s: judge 4.0, start 3.1, …``; '' if it took none."""
+    """Where most of a unit's time went: ``12.1 s: judge 4.0, start 3.1, audit 2.2``; '' if it took none."""
     stages: dict[str, float] = defaultdict(float)
     for cell in cells:
         for stage, seconds in cell.spent.items():
             stages[stage] += seconds
     long = sorted(((seconds, stage) for stage, seconds in stages.items() if seconds >= 0.05), reverse=True)
-    return f"{sum(stages.values()):.1f} s: {', '.join(f'{stage} {seconds:.1f}' for seconds, stage in long)}" if long else ""
+    return f"{sum(stages.values()):.1f} s: {', '.join(f'{stage} {seconds:.1f}' for seconds, stage in long[:3])}" if long else ""
 
 
 def definition(benchmark: Benchmark, case: Case) -> Definition:
