@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aieng_kernels._family import implementation
 from aieng_kernels._requirements import native
+from aieng_kernels.attention.options import Options
 
 _TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _LARGEST_HEAD_DIM = 256
@@ -18,9 +19,9 @@ def _tensor(x: Tensor) -> tuple[int, tuple[int, ...]]:
     return x.data_ptr(), x.stride()
 
 
-def _problem(isa: str, q: Tensor, k: Tensor, causal: bool, scale: float) -> tuple[Any, ...]:
+def _problem(isa: str, q: Tensor, k: Tensor, o: Options) -> tuple[Any, ...]:
     """What both passes are told first; the thread count is passed because a thread of ours would not inherit torch's."""
-    return isa, _TYPES[q.dtype], q.shape, k.shape, causal, scale, torch.get_num_threads()
+    return isa, _TYPES[q.dtype], q.shape, k.shape, o.causal, o.scale, torch.get_num_threads()
 
 
 class _Native:
@@ -29,27 +30,25 @@ class _Native:
     isa: str
 
     @staticmethod
-    def supports(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+    def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:
         head_dim = q.shape[-1]
-        return None if 1 <= head_dim <= _LARGEST_HEAD_DIM else f"head dim {head_dim} is not in 1..{_LARGEST_HEAD_DIM}"
+        return o.beyond_causal if 1 <= head_dim <= _LARGEST_HEAD_DIM else f"head dim {head_dim} is not in 1..{_LARGEST_HEAD_DIM}"
 
     @classmethod
-    def forward(cls, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+    def forward(cls, q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
         out, lse = torch.empty_like(q), torch.empty(*q.shape[:3], dtype=torch.float32)
         cpu: Any = native("_cpu")
-        cpu.attention_forward(
-            *_problem(cls.isa, q, k, causal, scale), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr()
-        )
+        cpu.attention_forward(*_problem(cls.isa, q, k, o), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr())
         return out, lse
 
     @classmethod
     def backward(
-        cls, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+        cls, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, o: Options
     ) -> tuple[Tensor, Tensor, Tensor]:
         dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
         inputs = (_tensor(dout), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr())
         cpu: Any = native("_cpu")
-        cpu.attention_backward(*_problem(cls.isa, q, k, causal, scale), *inputs, dq.data_ptr(), dk.data_ptr(), dv.data_ptr())
+        cpu.attention_backward(*_problem(cls.isa, q, k, o), *inputs, dq.data_ptr(), dk.data_ptr(), dv.data_ptr())
         return dq, dk, dv
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aieng_kernels._cuda_launch import launcher, place
 from aieng_kernels._family import implementation
+from aieng_kernels.attention.options import Options
 
 LARGEST_HEAD_DIM = 256
 LARGEST_SM90_BACKWARD = 128
@@ -25,20 +26,20 @@ class CudaSm80:
     """FlashAttention-2 on ``mma.sync`` and ``cp.async``, D a multiple of 8 up to 256; right on an H200."""
 
     @staticmethod
-    def supports(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+    def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:
         if q.shape[-1] % 8:
             return f"head dim {q.shape[-1]} is not a multiple of 8"
-        return _too_large(q, k)
+        return o.beyond_causal or _too_large(q, k)
 
     @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
-        return _forward("sm80", torch.empty_like(q), _aligned(q), _aligned(k), _aligned(v), causal, scale)
+    def forward(q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
+        return _forward("sm80", torch.empty_like(q), _aligned(q), _aligned(k), _aligned(v), o)
 
     @staticmethod
     def backward(
-        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, o: Options
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return _backward("sm80", [_aligned(x) for x in (dout, q, k, v, out)], lse, causal, scale)
+        return _backward("sm80", [_aligned(x) for x in (dout, q, k, v, out)], lse, o)
 
 
 @implementation("attention", "cuda_sm90", device="cuda", requires=("cuda", "sm_90a"), dtypes=("bfloat16", "float16"), priority=30)
@@ -51,19 +52,19 @@ class CudaSm90:
     supports = CudaSm80.supports
 
     @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+    def forward(q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
         if not k.numel():
             return torch.zeros_like(q), q.new_full(q.shape[:3], -torch.inf, dtype=torch.float32)
         operands = (_aligned(q, expanded=False), _aligned(k, expanded=False), _aligned(v, expanded=False))
-        return _forward("sm90", torch.empty_like(q), *operands, causal, scale)
+        return _forward("sm90", torch.empty_like(q), *operands, o)
 
     @staticmethod
     def backward(
-        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, o: Options
     ) -> tuple[Tensor, Tensor, Tensor]:
         if q.shape[-1] > LARGEST_SM90_BACKWARD or not k.numel():
-            return CudaSm80.backward(dout, q, k, v, out, lse, causal=causal, scale=scale)
-        return _backward("sm90", [_aligned(x, expanded=False) for x in (dout, q, k, v, out)], lse, causal, scale)
+            return CudaSm80.backward(dout, q, k, v, out, lse, o)
+        return _backward("sm90", [_aligned(x, expanded=False) for x in (dout, q, k, v, out)], lse, o)
 
 
 @implementation("attention", "cuda_simt", device="cuda", requires=("cuda", "sm_80"), dtypes=("float32",), priority=10)
@@ -71,18 +72,18 @@ class CudaSimt:
     """The same algorithm in float32 multiply-adds, D up to 256; its speed is not yet measured on a chip."""
 
     @staticmethod
-    def supports(q: Tensor, k: Tensor, v: Tensor) -> str | None:
-        return _too_large(q, k)
+    def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:
+        return o.beyond_causal or _too_large(q, k)
 
     @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
-        return _forward("simt", torch.empty_like(q), q, k, v, causal, scale)
+    def forward(q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
+        return _forward("simt", torch.empty_like(q), q, k, v, o)
 
     @staticmethod
     def backward(
-        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, o: Options
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return _backward("simt", [dout, q, k, v, out], lse, causal, scale)
+        return _backward("simt", [dout, q, k, v, out], lse, o)
 
 
 def _too_large(q: Tensor, k: Tensor) -> str | None:
@@ -113,21 +114,21 @@ def _shape(q: Tensor, k: Tensor) -> tuple[int, ...]:
     return (q.shape[0], q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3])
 
 
-def _forward(technique: str, out: Tensor, q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+def _forward(technique: str, out: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
     lse = q.new_empty(q.shape[:3], dtype=torch.float32)
     tensors = [_numbers(x) for x in (q, k, v, out)]
     kernel = f"{technique}_{DTYPE_NAMES[q.dtype]}"
-    launcher("attention_forward")(kernel, _shape(q, k), causal, scale, *tensors, lse.data_ptr(), *place(q))
+    launcher("attention_forward")(kernel, _shape(q, k), o.causal, o.scale, *tensors, lse.data_ptr(), *place(q))
     return out, lse
 
 
-def _backward(technique: str, saved: list[Tensor], lse: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(technique: str, saved: list[Tensor], lse: Tensor, o: Options) -> tuple[Tensor, Tensor, Tensor]:
     _, q, k, v, _ = saved
     dq, dk, dv = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
     delta = torch.empty_like(lse)
     inputs, gradients = [_numbers(x) for x in saved], [_numbers(x) for x in (dq, dk, dv)]
     kernel = f"{technique}_{DTYPE_NAMES[q.dtype]}"
     launcher("attention_backward")(
-        kernel, _shape(q, k), causal, scale, inputs, lse.data_ptr(), delta.data_ptr(), gradients, *place(q)
+        kernel, _shape(q, k), o.causal, o.scale, inputs, lse.data_ptr(), delta.data_ptr(), gradients, *place(q)
     )
     return dq, dk, dv

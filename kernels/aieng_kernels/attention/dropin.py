@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aieng_kernels.attention import ops
+from aieng_kernels._family import candidates
+from aieng_kernels.attention import checks, ops
+from aieng_kernels.attention.options import UNLIMITED, Options
 
 
 def scaled_dot_product_attention(
@@ -22,13 +27,20 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """``torch.nn.functional.scaled_dot_product_attention`` with our kernels under it.
 
-    What is not fused goes to torch's own function: ``attn_mask``, ``dropout_p`` > 0, other than 4 dimensions, value of another
-    shape than key, shapes that broadcast, other dtypes and devices, and every wrong argument, which torch reports.
-    ``backend`` forces one of our implementations by name; ValueError if the call is one of those that go to torch.
+    What is not fused goes to torch's own function: a mask that wants a gradient, fewer than 3 dimensions, value of another shape
+    than key, batches that broadcast, float64, other devices, and every wrong argument, which torch reports. Dropout draws its seed
+    from torch's default generator, and then drops other weights than torch would. ``backend`` forces one of our implementations by
+    name; ValueError if the call is one of those that go to torch.
     """
-    reason = _not_fused(query, key, value, attn_mask, dropout_p, enable_gqa)
+    reason = _not_fused(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
+    if reason is None and query.ndim == 4:
+        return _fused(query, key, value, attn_mask, dropout_p, is_causal, scale, backend)
     if reason is None:
-        return ops.forward(query, key, value, bool(is_causal), scale, backend)[0]
+        batch = query.shape[:-2]  # the dimension of heads, if there is one, is one of many to attention
+        q, k, v = (x.reshape(1, -1, *x.shape[-2:]) for x in (query, key, value))
+        if attn_mask is not None:
+            attn_mask = attn_mask.expand(*batch, *attn_mask.shape[-2:]).flatten(0, -3)
+        return _fused(q, k, v, attn_mask, dropout_p, is_causal, scale, backend).view(query.shape)
     if backend is not None:
         raise ValueError(f"backend={backend!r} cannot be forced: {reason}")
     return functional.scaled_dot_product_attention(
@@ -36,20 +48,58 @@ def scaled_dot_product_attention(
     )
 
 
-def _not_fused(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, dropout_p: float, enable_gqa: bool) -> str | None:
-    if attn_mask is not None:
-        return "attn_mask is not fused"
-    if dropout_p:
-        return "dropout_p > 0 is not fused"
-    if not (q.ndim == k.ndim == v.ndim == 4):
-        return "query, key and value must have 4 dimensions"
+def _fused(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+    backend: str | None,
+) -> Tensor:
+    mask = None if attn_mask is None else checks.check_mask(attn_mask, q, k)
+    right = 0 if is_causal else UNLIMITED
+    seed = ops.new_seed(q) if dropout_p else None
+    options = Options(mask, seed, scale=ops.softmax_scale(q, scale), right=right, dropout=dropout_p)
+    return ops.forward(q, k, v, options, backend)[0]
+
+
+def _not_fused(
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, dropout_p: float, is_causal: bool, enable_gqa: bool
+) -> str | None:
+    if not (q.ndim == k.ndim == v.ndim >= 3):
+        return "query, key and value must have one number of dimensions, 3 at least"
     if not (q.dtype is k.dtype is v.dtype and q.dtype in ops.DTYPES):
         return f"query, key and value must have one dtype of {', '.join(ops.DTYPES.values())}"
     if not ((q.is_cpu and k.is_cpu and v.is_cpu) or (q.is_cuda and q.device == k.device == v.device)):
         return "query, key and value must be on one device, cpu or cuda"
-    (batch, heads, _, head_dim), keys = q.shape, k.shape
-    if keys != v.shape or batch != keys[0] or head_dim != keys[3]:
+    if not _has_kernel(q.device.type, ops.DTYPES[q.dtype]):
+        return f"no kernel of ours takes {q.dtype} on {q.device.type} here"
+    queries, keys = q.shape, k.shape
+    if keys != v.shape or queries[:-3] != keys[:-3] or queries[-1] != keys[-1]:
         return "query, key and value must agree in batch and head dim, and key and value in shape"
-    if heads != keys[1] and not (enable_gqa and keys[1] and heads % keys[1] == 0):
+    if queries[-3] != keys[-3] and not (q.ndim == 4 and enable_gqa and keys[1] and queries[1] % keys[1] == 0):
         return "key must have query's number of heads, or a divisor of it with enable_gqa"
+    if not 0 <= dropout_p < 1:
+        return "dropout_p must be in [0, 1)"
+    if attn_mask is not None:
+        return _mask_not_fused(attn_mask, q, k, is_causal)
     return None
+
+
+def _mask_not_fused(mask: Tensor, q: Tensor, k: Tensor, is_causal: bool) -> str | None:
+    if is_causal:
+        return "attn_mask and is_causal exclude each other"
+    if mask.dtype not in (torch.bool, q.dtype) or mask.device != q.device:
+        return "attn_mask must be bool or of query's dtype, and on its device"
+    if mask.requires_grad and torch.is_grad_enabled():
+        return "attn_mask must not require a gradient"
+    whole = (*q.shape[:-1], k.shape[-2])
+    fits = mask.ndim >= 2 and all(n in (1, m) for n, m in zip(reversed(mask.shape), reversed(whole), strict=False))
+    return None if fits and mask.ndim <= len(whole) else "attn_mask must be broadcastable to the scores"
+
+
+@cache
+def _has_kernel(device: str, dtype: str) -> bool:
+    return any(i.name != "reference" for i in candidates("attention", device, dtype))

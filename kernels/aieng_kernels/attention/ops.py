@@ -13,21 +13,28 @@ from torch import Tensor
 
 from aieng_kernels._dispatch import call
 from aieng_kernels._family import choose
+from aieng_kernels.attention.options import Options
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
 
+_OPTIONS = (
+    "Tensor? mask, Tensor? seed, Tensor? q_starts, Tensor? k_starts, Tensor? k_lengths, float scale, int left, int right,"
+    " bool bottom_right, float softcap, float dropout, int longest_q, int longest_k, str? backend"
+)
+_TENSORS = 5
+"""The first fields of :class:`Options`."""
+
 _library: Any = torch.library.Library("aieng", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define("attention_forward(Tensor q, Tensor k, Tensor v, bool causal, float scale, str? backend) -> (Tensor, Tensor)")
+_library.define(f"attention_forward(Tensor q, Tensor k, Tensor v, {_OPTIONS}) -> (Tensor, Tensor)")
 _library.define(
-    "attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, bool causal, float scale, str? backend)"
-    " -> (Tensor, Tensor, Tensor)"
+    f"attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, {_OPTIONS}) -> (Tensor, Tensor, Tensor)"
 )
 
 
-def forward(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float | None, backend: str | None) -> tuple[Tensor, Tensor]:
-    """(out, lse) of checked arguments; ``scale`` is 1/sqrt(D) if None."""
-    scale = softmax_scale(q, scale)
-    results: tuple[Tensor, Tensor] = call(torch.ops.aieng.attention_forward.default, _forward, (q, k, v), causal, scale, backend)
+def forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None = None) -> tuple[Tensor, Tensor]:
+    """(out, lse) of checked arguments."""
+    tensors = (q, k, v, o.mask, o.seed, o.q_starts, o.k_starts, o.k_lengths)
+    results: tuple[Tensor, Tensor] = call(torch.ops.aieng.attention_forward.default, _forward, tensors, *o[_TENSORS:], backend)
     return results
 
 
@@ -36,12 +43,17 @@ def softmax_scale(q: Tensor, scale: float | None) -> float:
     return 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
 
 
-def select(q: Tensor, k: Tensor, v: Tensor, backend: str | None) -> Any:
+def new_seed(q: Tensor) -> Tensor:
+    """A Philox key for dropout, int64 (1,) on q's device, drawn from torch's default generator there."""
+    return torch.randint(2**63 - 1, (1,), device=q.device)
+
+
+def select(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None) -> Any:
     """The class of the best implementation that takes these inputs; ValueError, naming ``backend``, if the forced one does not."""
     reason = None
     for implementation in choose("attention", q.device.type, DTYPES[q.dtype], backend):
         loaded = implementation.load()
-        reason = loaded.supports(q, k, v)
+        reason = loaded.supports(q, k, v, o)
         if reason is None:
             return loaded
     if backend is not None:
@@ -53,40 +65,42 @@ def _rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, backend: str | None) -> tuple[Tensor, Tensor]:
-    out, lse = select(q, k, v, backend).forward(_rows(q), _rows(k), _rows(v), causal=causal, scale=scale)
+def _forward(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+    o, backend = Options(*options[:-1]), options[-1]
+    out, lse = select(q, k, v, o, backend).forward(_rows(q), _rows(k), _rows(v), o)
     return out, lse
 
 
 def _backward(
-    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, causal: bool, scale: float, backend: str | None
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
+    o, backend = Options(*options[:-1]), options[-1]
     inputs = [_rows(x) for x in (dout, q, k, v, out)]
-    dq, dk, dv = select(q, k, v, backend).backward(*inputs, lse.contiguous(), causal=causal, scale=scale)
+    dq, dk, dv = select(q, k, v, o, backend).backward(*inputs, lse.contiguous(), o)
     return dq, dk, dv
 
 
-def _forward_fake(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, backend: str | None) -> tuple[Tensor, Tensor]:
+def _forward_fake(q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(_rows(q)), q.new_empty(q.shape[:-1], dtype=torch.float32)
 
 
-def _backward_fake(
-    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, causal: bool, scale: float, backend: str | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _backward_fake(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, ctx.causal, ctx.scale, ctx.backend = inputs
-    ctx.save_for_backward(q, k, v, *output)
+    q, k, v, *options = inputs
+    ctx.options = options[_TENSORS:]
+    ctx.save_for_backward(q, k, v, *output, *options[:_TENSORS])
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 
 
 def _gradients(ctx: Any, dout: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
+    rest = (None,) * (_TENSORS + len(ctx.options))
     if dout is None:
-        return (None,) * 6
-    return (*torch.ops.aieng.attention_backward(dout, *ctx.saved_tensors, ctx.causal, ctx.scale, ctx.backend), None, None, None)
+        return (None, None, None, *rest)
+    return (*torch.ops.aieng.attention_backward(dout, *ctx.saved_tensors, *ctx.options), *rest)
 
 
 def _no_second_order(ctx: Any, *_: Any) -> NoReturn:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from aieng_kernels._family import implementation
 from aieng_kernels._launch import device_of
+from aieng_kernels.attention.options import Options
 from aieng_kernels.attention.triton_backward import statistics_kernel
 from aieng_kernels.attention.triton_configs import STATISTICS_PADDING, gradients_at_once, padded, statistics_block, tuned
 
@@ -22,7 +23,9 @@ class TritonFlash:
     """FlashAttention-2 (arXiv:2307.08691), head dimensions that are multiples of 8 up to 256; float32 without TF32."""
 
     @staticmethod
-    def supports(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+    def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:
+        if o.beyond_causal:
+            return o.beyond_causal
         D, longest = q.shape[3], max(q.shape[2], k.shape[2])
         if D % 8 or not 8 <= D <= 256:
             return f"takes head dims that are multiples of 8 up to 256, not {D}"
@@ -31,26 +34,27 @@ class TritonFlash:
         return None
 
     @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+    def forward(q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
         B, H, S, D = q.shape
         out = torch.empty_like(q)
         lse = torch.empty((B, H, S), dtype=torch.float32, device=q.device)
         if not q.numel() or not k.numel():
             return out.zero_(), lse.fill_(-torch.inf)
         q, k, v = map(_aligned, (q, k, v))
+        scale = o.scale
         if scale <= 0:  # the kernel takes maxima before it scales
             q, scale = (-q, -scale) if scale else (q * 0, 1.0)
         kernel = tuned("forward", D, q.element_size())
         strides = (*_strides(q), *_strides(k), *_strides(v), *_strides(out))
         with device_of(q):
             kernel[lambda meta: (triton.cdiv(S, meta["BLOCK_M"]) * B * H,)](
-                q, k, v, out, lse, *strides, *_shape(q, k), scale, _bucket(q, k), **_constants(q, k, causal)
+                q, k, v, out, lse, *strides, *_shape(q, k), scale, _bucket(q, k), **_constants(q, k, o.causal)
             )
         return out, lse
 
     @staticmethod
     def backward(
-        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, o: Options
     ) -> tuple[Tensor, Tensor, Tensor]:
         dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         if not q.numel() or not k.numel():
@@ -59,10 +63,10 @@ class TritonFlash:
         Hkv, T = k.shape[1:3]
         dout, q, k, v, out = map(_aligned, (dout, q, k, v, out))
         strides = (*_strides(q), *_strides(k), *_strides(v), *_strides(dout))
-        constants = _constants(q, k, causal)
+        constants = _constants(q, k, o.causal)
         with device_of(q):
             delta, shift = statistics(out, dout, lse)
-            shape = (*_shape(q, k), delta.shape[-1], scale, _bucket(q, k))
+            shape = (*_shape(q, k), delta.shape[-1], o.scale, _bucket(q, k))
             dkdv = tuned("dkdv", D, q.element_size())
             for want_dk, want_dv in gradients_at_once(padded(D)):
                 dkdv[lambda meta: (triton.cdiv(T, meta["BLOCK_N"]) * B * Hkv,)](

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from aieng_kernels._family import implementation
 from aieng_kernels._launch import device_of
+from aieng_kernels.attention.options import Options
 from aieng_kernels.attention.triton_flash import TritonFlash, statistics
 
 try:
@@ -25,52 +26,53 @@ class TritonHopper:
     """FlashAttention-3's copying warp and overlapped products (arXiv:2407.08608), D a multiple of 8 up to 128."""
 
     @staticmethod
-    def supports(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+    def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:
         D = q.shape[3]
         if _no_gluon:
             return _no_gluon
         if D % 8 or not 8 <= D <= 128:
             return f"takes head dims that are multiples of 8 up to 128, not {D}"
-        return TritonFlash.supports(q, k, v)
+        return TritonFlash.supports(q, k, v, o)
 
     @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+    def forward(q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
         B, H, S, D = q.shape
         out = torch.empty_like(q)
         lse = torch.empty((B, H, S), dtype=torch.float32, device=q.device)
         if not q.numel() or not k.numel():
             return out.zero_(), lse.fill_(-torch.inf)
+        scale = o.scale
         if scale <= 0:  # the kernel takes maxima before it scales
             q, scale = (-q, -scale) if scale else (q * 0, 1.0)
         operands = [descriptor(aligned(x)) for x in (q, k, v)]
         with device_of(q):
             tuned("forward", padded(D))[lambda meta: (triton.cdiv(S, 64 * meta["WARPGROUPS"]) * B * H,)](
-                *operands, descriptor(out), lse, *_shape(q, k), scale, _bucket(q, k), GROUP=H // k.shape[1], CAUSAL=causal
+                *operands, descriptor(out), lse, *_shape(q, k), scale, _bucket(q, k), GROUP=H // k.shape[1], CAUSAL=o.causal
             )
         return out, lse
 
     @staticmethod
     def backward(
-        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *, causal: bool, scale: float
+        dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, o: Options
     ) -> tuple[Tensor, Tensor, Tensor]:
-        if scale <= 0:  # the kernels mask before they scale
-            return TritonFlash.backward(dout, q, k, v, out, lse, causal=causal, scale=scale)
+        if o.scale <= 0:  # the kernels mask before they scale
+            return TritonFlash.backward(dout, q, k, v, out, lse, o)
         dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         if not q.numel() or not k.numel():
             return dq.zero_(), dk.zero_(), dv.zero_()
         B, H, S, D = q.shape
         Hkv, T = k.shape[1:3]
         dout, q, k, v, out = map(aligned, (dout, q, k, v, out))
-        constants = {"GROUP": H // Hkv, "CAUSAL": causal}
+        constants = {"GROUP": H // Hkv, "CAUSAL": o.causal}
         with device_of(q):
             delta, shift = statistics(out, dout, lse)
             operands = [descriptor(x) for x in (q, dout, k, v, shift, delta, dk, dv)]
             tuned("dkdv", padded(D))[(triton.cdiv(T, 128) * B * Hkv,)](
-                *operands, *_shape(q, k), scale, _bucket(q, k), **constants
+                *operands, *_shape(q, k), o.scale, _bucket(q, k), **constants
             )  # fmt: skip
             operands = [descriptor(x) for x in (q, dout, k, v, dq)]
             tuned("dq", padded(D))[(triton.cdiv(S, 128) * B * H,)](
-                *operands, shift, delta, *_shape(q, k), shift.shape[-1], scale, _bucket(q, k), **constants
+                *operands, shift, delta, *_shape(q, k), shift.shape[-1], o.scale, _bucket(q, k), **constants
             )
         return dq, dk, dv
 

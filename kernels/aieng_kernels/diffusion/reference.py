@@ -6,28 +6,15 @@ import torch
 from torch import Tensor
 
 from aieng_kernels._family import implementation
+from aieng_kernels._philox import MASK, halves, philox4x32_10
 from aieng_kernels.diffusion.coefficients import Coefficients
-
-_MASK = 0xFFFFFFFF
-
-
-def philox4x32_10(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Ten rounds of Philox-4×32 (Salmon et al., SC 2011, section 3.3) on words held in int64 tensors of one shape."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        # int64 products wrap, so their 64 bits are those of the unsigned product
-        a, b = c0 * 0xD2511F53, c2 * 0xCD9E8D57
-        c0, c1, c2, c3 = ((b >> 32) & _MASK) ^ c1 ^ k0, b & _MASK, ((a >> 32) & _MASK) ^ c3 ^ k1, a & _MASK
-        k0, k1 = (k0 + 0x9E3779B9) & _MASK, (k1 + 0xBB67AE85) & _MASK
-    return c0, c1, c2, c3
 
 
 def philox_normal(count: int, seed: int, offset: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Tensor:
     """``count`` standard normals of the stream (seed, offset), [count]; see the family's text for their definition."""
     block = torch.arange((count + 3) // 4, dtype=torch.int64, device=device)
-    low, high = torch.full_like(block, offset & _MASK), torch.full_like(block, (offset >> 32) & _MASK)
-    words = philox4x32_10((block & _MASK, block >> 32, low, high), (seed & _MASK, (seed >> 32) & _MASK))
+    low, high = (torch.full_like(block, half) for half in halves(offset))
+    words = philox4x32_10((block & MASK, block >> 32, low, high), halves(seed))
     u0, u1, u2, u3 = ((w.to(torch.float32) * 2.0**-32 + 2.0**-33).to(dtype) for w in words)
     radius, angle = (-2 * torch.stack((u0, u2)).log()).sqrt(), 2 * torch.pi * torch.stack((u1, u3))
     pairs = torch.stack((radius * angle.cos(), radius * angle.sin()))  # [cos or sin, pair, block]

@@ -145,8 +145,9 @@ def ours(case: Case, backend: str) -> Attention:
     import torch
     from aieng_kernels._family import named
     from aieng_kernels.attention import attention
+    from aieng_kernels.attention.options import Options
 
     like = torch.empty((case.B, case.H, case.S, case.D), dtype=getattr(torch, case.dtype), device="meta")
-    if reason := named("attention", backend).load().supports(like, like, like):
+    if reason := named("attention", backend).load().supports(like, like, like, Options()):
         raise Unsupported(reason)
     return lambda q, k, v: attention(q, k, v, is_causal=case.causal, backend=backend)

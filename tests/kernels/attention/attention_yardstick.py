@@ -12,10 +12,14 @@ a rounding floor, over the whole output and over its worst row. The floor of an 
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from aieng_kernels._family import Implementation
+from aieng_kernels.attention.options import Options
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,58 +33,128 @@ class Problem:
     k: Tensor
     v: Tensor
     dout: Tensor
-    causal: bool
-    scale: float
+    o: Options
 
     def __repr__(self) -> str:
-        return f"q {self.q.shape} k {self.k.shape} {self.q.dtype} causal={self.causal} scale={self.scale:.3g}"
+        asked = {n: x for n, x in self.o._asdict().items() if x != Options._field_defaults[n]}
+        return f"q {self.q.shape} k {self.k.shape} {self.q.dtype} {asked}"
 
     @property
     def group(self) -> int:
         return self.q.shape[1] // self.k.shape[1]
 
 
-def problem(B=1, Hq=2, Hkv=1, S=8, T=8, D=64, dtype=torch.float32, causal=False, scale=None, device="cpu", seed=0) -> Problem:
-    generator = torch.Generator().manual_seed(seed)
+def problem(
+    B=1, Hq=2, Hkv=1, S=8, T=8, D=64, dtype=torch.float32, causal=False, scale=None, device="cpu", draw=0, **options
+) -> Problem:
+    generator = torch.Generator().manual_seed(draw)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).to(device, dtype)
 
-    return Problem(normal(B, Hq, S, D), normal(B, Hkv, T, D), normal(B, Hkv, T, D), normal(B, Hq, S, D), causal, scale or D**-0.5)
+    o = Options(scale=scale or D**-0.5, **({"right": 0} if causal else {}) | options)
+    return Problem(normal(B, Hq, S, D), normal(B, Hkv, T, D), normal(B, Hkv, T, D), normal(B, Hq, S, D), o)
+
+
+def hidden(p: Problem) -> Tensor:
+    """The keys that each query does not see, (B, Hq, S, T) bool: the definition, query by query and key by key."""
+    (B, H, S, _), T, o = p.q.shape, p.k.shape[2], p.o
+    unseen = torch.ones(B, 1, S, T, dtype=torch.bool)
+    for b in range(B):
+        (q_first, q_last), (k_first, k_last) = (0, S), (0, T if o.k_lengths is None else int(o.k_lengths[b]))
+        for n in range(1 if o.q_starts is None else len(o.q_starts) - 1):
+            if o.q_starts is not None:
+                q_first, q_last = o.q_starts[n : n + 2].tolist()
+                k_first, k_last = o.k_starts[n : n + 2].tolist()
+            for i in range(q_first, q_last):
+                stands = i - q_first + (k_last - k_first - (q_last - q_first) if o.bottom_right else 0)
+                low = k_first if o.left < 0 else k_first + max(stands - o.left, 0)
+                high = k_last if o.right < 0 else min(k_first + stands + o.right + 1, k_last)
+                unseen[b, 0, i, low : max(low, high)] = False
+    unseen = unseen.expand(B, H, S, T).to(p.q.device)
+    return unseen | ~o.mask if o.mask is not None and o.mask.dtype is torch.bool else unseen
+
+
+def kept(p: Problem) -> Tensor:
+    """What dropout makes of a weight of one, (B, Hq, S, T): torch's words of Philox, one weight at a time."""
+    (B, H, S, _), T, o = p.q.shape, p.k.shape[2], p.o
+    if not o.dropout:
+        return torch.ones(B, H, S, T, device=p.q.device)
+    q_starts, k_starts = ([0, S], [0, T]) if o.q_starts is None else (o.q_starts.tolist(), o.k_starts.tolist())
+    factor = torch.ones(B, H, S, T)
+    for (b, n), h in itertools.product([(b, n) for b in range(B) for n in range(len(q_starts) - 1)], range(H)):
+        rows, keys = range(q_starts[n], q_starts[n + 1]), range(k_starts[n], k_starts[n + 1])
+        for i, j in itertools.product(rows, keys):
+            row = ((b + n) * H + h) * (o.longest_q or S) + i - rows.start
+            block = row * math.ceil((o.longest_k or T) / 4) + (j - keys.start) // 4
+            word = philox(block, int(o.seed))[(j - keys.start) % 4]
+            factor[b, h, i, j] = 0.0 if word < round(o.dropout * 2**32) else 1 / (1 - o.dropout)
+    return factor.to(p.q.device)
+
+
+@cache
+def philox(counter: int, key: int) -> tuple[int, ...]:
+    """Four words: Salmon et al., SC 2011, section 3.3, in Python's own integers."""
+    low = 2**32 - 1
+    c, k = [counter & low, counter >> 32, 0, 0], [key & low, key >> 32]
+    for _ in range(10):
+        a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [b >> 32 ^ c[1] ^ k[0], b & low, a >> 32 ^ c[3] ^ k[1], a & low]
+        k = [k[0] + 0x9E3779B9 & low, k[1] + 0xBB67AE85 & low]
+    return tuple(c)
+
+
+def bias(p: Problem) -> Tensor:
+    """What is added to the scores in float64: the mask, and -inf where a key is hidden."""
+    added = torch.zeros(*p.q.shape[:3], p.k.shape[2], dtype=torch.float64, device=p.q.device)
+    if p.o.mask is not None and p.o.mask.dtype is not torch.bool:
+        added = added + p.o.mask.double()
+    return added.masked_fill(hidden(p), -torch.inf)
 
 
 def exact(p: Problem) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
     """In float64: outputs, the rounding floors, and lse. Written apart from the package's own reference."""
-    q, dout = p.q.double(), p.dout.double()
+    q, dout, o, factor = p.q.double(), p.dout.double(), p.o, kept(p).double()
     k, v = (x.double().repeat_interleave(p.group, 1) for x in (p.k, p.v))
-    scores = p.scale * torch.einsum("bhsd,bhtd->bhst", q, k)
-    if p.causal:
-        scores = scores + torch.full_like(scores, -torch.inf).triu(1)
+    scores, slope = o.scale * torch.einsum("bhsd,bhtd->bhst", q, k), torch.ones(())
+    if o.softcap:
+        scores, slope = o.softcap * torch.tanh(scores / o.softcap), 1 / torch.cosh(scores / o.softcap) ** 2
+    scores = scores + bias(p)
     lse = torch.logsumexp(scores, -1)
-    prob = torch.exp(scores - lse[..., None])
-    out = prob @ v
-    delta, abs_delta = (dout * out).sum(-1, keepdim=True), (dout.abs() * (prob @ v.abs())).sum(-1, keepdim=True)
-    ds = p.scale * prob * (dout @ v.mT - delta)
+    prob = torch.exp(scores - lse.nan_to_num(neginf=0.0)[..., None])
+    out = prob * factor @ v
+    delta, abs_delta = (dout * out).sum(-1, keepdim=True), (dout.abs() * (prob * factor @ v.abs())).sum(-1, keepdim=True)
+    ds = o.scale * slope * prob * (factor * (dout @ v.mT) - delta)
     saved = torch.finfo(p.q.dtype).eps * (dout * out).square().sum(-1, keepdim=True).sqrt()
-    ds_floor = abs(p.scale) * prob * (ULP * (dout.abs() @ v.abs().mT + abs_delta) + saved)
+    ds_floor = abs(o.scale) * slope * prob * (ULP * (factor * (dout.abs() @ v.abs().mT) + abs_delta) + saved)
 
     def shared(x: Tensor) -> Tensor:
         return x.unflatten(1, (p.k.shape[1], p.group)).sum(2)
 
-    values = {"out": out, "dq": ds @ k, "dk": shared(ds.mT @ q), "dv": shared(prob.mT @ dout)}
+    values = {"out": out, "dq": ds @ k, "dk": shared(ds.mT @ q), "dv": shared((prob * factor).mT @ dout)}
     floors = {
-        "out": ULP * (prob @ v.abs()),
+        "out": ULP * (prob * factor @ v.abs()),
         "dq": ds_floor @ k.abs(),
         "dk": shared(ds_floor.mT @ q.abs()),
-        "dv": shared(ULP * (prob.mT @ dout.abs())),
+        "dv": shared(ULP * ((prob * factor).mT @ dout.abs())),
     }
     half_ulp = torch.finfo(p.q.dtype).eps / 2
     return values, {name: floor + half_ulp * values[name].abs() for name, floor in floors.items()}, lse
 
 
 def framework(p: Problem) -> dict[str, Tensor]:
+    """torch's fused attention, or, where it has no such option, attention in torch's operations, each rounded to the dtype."""
     leaves = [x.detach().clone().requires_grad_() for x in (p.q, p.k, p.v)]
-    out = functional.scaled_dot_product_attention(*leaves, is_causal=p.causal, scale=p.scale, enable_gqa=True)
+    if p.o.beyond_causal is None:
+        out = functional.scaled_dot_product_attention(*leaves, is_causal=p.o.causal, scale=p.o.scale, enable_gqa=True)
+    else:
+        q, k, v = leaves[0], *(x.repeat_interleave(p.group, 1) for x in leaves[1:])
+        scores = p.o.scale * (q @ k.mT)
+        if p.o.softcap:
+            scores = p.o.softcap * torch.tanh(scores / p.o.softcap)
+        added = bias(p).to(p.q.dtype)
+        weights = (scores + added).softmax(-1).masked_fill(added == -torch.inf, 0.0)
+        out = (weights * kept(p).to(weights.dtype)) @ v
     return dict(zip(NAMES, (out.detach(), *torch.autograd.grad(out, leaves, p.dout)), strict=True))
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from aieng_kernels._family import Implementation, declared
 from aieng_kernels.attention import attention, attention_with_lse
+from aieng_kernels.attention.options import Options
 from attention_yardstick import NAMES, ULP, absent, complaints, exact, problem
 
 LENGTHS = [(1, 1), (239, 1), (799, 3), (113, 203), (64, 128), (65, 65), (257, 300), (1023, 1024)]
@@ -21,13 +22,13 @@ def test_which_are_tested_here(one):
 
 def run(p, backend):
     leaves = [x.detach().requires_grad_() for x in (p.q, p.k, p.v)]
-    out = attention(*leaves, is_causal=p.causal, scale=p.scale, backend=backend)
+    out = attention(*leaves, is_causal=p.o.causal, scale=p.o.scale, backend=backend)
     return dict(zip(NAMES, (out.detach(), *torch.autograd.grad(out, leaves, p.dout)), strict=True))
 
 
 def conforms(implementation: Implementation, **shape) -> None:
     p = problem(device=implementation.device, **shape)
-    if reason := implementation.load().supports(p.q, p.k, p.v):
+    if reason := implementation.load().supports(p.q, p.k, p.v, p.o):
         pytest.skip(f"{implementation.name}: {reason}")
     assert not complaints(p, run(p, implementation.name))
 
@@ -58,7 +59,7 @@ def test_empty(implementation, dtype, shape):
     """Nothing to attend to gives 0 and lse -inf, and gradients of zero."""
     B, H, S, T = shape
     q, k, v = (torch.randn(B, H, n, 64).to(implementation.device, dtype).requires_grad_() for n in (S, T, T))
-    if reason := implementation.load().supports(q, k, v):
+    if reason := implementation.load().supports(q, k, v, Options()):
         pytest.skip(reason)
     out, lse = attention_with_lse(q, k, v, backend=implementation.name)
     assert out.shape == q.shape
@@ -76,7 +77,7 @@ def test_lse(implementation, dtype):
     p = problem(S=150, T=300, dtype=dtype, causal=True, device=implementation.device)
     _, lse = attention_with_lse(p.q, p.k, p.v, is_causal=True, backend=implementation.name)
     _, _, due = exact(p)
-    terms = p.scale * (p.q.double().abs() @ p.k.double().abs().mT.repeat_interleave(p.group, 1)).max()
+    terms = p.o.scale * (p.q.double().abs() @ p.k.double().abs().mT.repeat_interleave(p.group, 1)).max()
     assert lse.dtype == torch.float32
     assert (lse - due).abs().max() <= 2.6e-6 + ULP * (terms + due.abs().max())
 
@@ -95,7 +96,7 @@ def layouts(x):
 def test_strides(implementation, dtype, layout):
     """Bit-equal to the contiguous result, forward and backward; dout has the layout too. Heads keep their order in memory."""
     p = problem(B=2, Hq=4, Hkv=2, S=70, T=90, dtype=dtype, causal=True, device=implementation.device)
-    other = type(p)(*(layouts(x)[layout] for x in (p.q, p.k, p.v, p.dout)), p.causal, p.scale)
+    other = type(p)(*(layouts(x)[layout] for x in (p.q, p.k, p.v, p.dout)), p.o)
     assert not other.q.is_contiguous()
     assert torch.equal(other.q, p.q)
     due, got = run(p, implementation.name), run(other, implementation.name)

@@ -31,6 +31,12 @@ MASK = torch.arange(17)[:, None] + 3 > torch.arange(23)
         ([(2, 6, 17, 32), (2, 1, 23, 32), (2, 1, 23, 32)], {"enable_gqa": True, "is_causal": True}),
         ([(2, 4, 17, 32), (2, 4, 23, 32), (2, 4, 23, 48)], {}),
         ([(4, 17, 32), (4, 23, 32), (4, 23, 32)], {"is_causal": True}),
+        ([(4, 17, 32), (4, 23, 32), (4, 23, 32)], {"attn_mask": MASK}),
+        (QKV, {"attn_mask": MASK[:, :1]}),
+        (QKV, {"attn_mask": MASK.float().log()[None, None].expand(2, 1, 17, 23)}),
+        ([(2, 4, 17, 32), (2, 2, 23, 32), (2, 2, 23, 32)], {"enable_gqa": True, "attn_mask": MASK}),
+        ([(3, 2, 4, 17, 32), (3, 2, 4, 23, 32), (3, 2, 4, 23, 32)], {"attn_mask": MASK.expand(3, 1, 1, 17, 23)}),
+        ([(3, 2, 4, 17, 32), (3, 2, 4, 23, 32), (3, 2, 4, 23, 32)], {"attn_mask": MASK.expand(4, 17, 23)}),
         ([(1, 4, 17, 32), (2, 4, 23, 32), (2, 4, 23, 32)], {}),
         ([(3, 2, 4, 17, 32), (3, 2, 4, 23, 32), (3, 2, 4, 23, 32)], {}),
     ],
@@ -46,12 +52,16 @@ def test_equals_torch(shapes, options):
         assert (x - y).norm() <= 2e-6 * y.norm()  # two float32 results, each a few roundings of 6e-8 off
 
 
-def test_dropout_is_torchs():
-    q, k, v = tensors(*QKV)
+def test_dropout():
+    """Weights are dropped at torch's rate, the mean stays, and torch.manual_seed fixes which; which, is not torch's choice."""
+    q, k, v = tensors(*[(4, 8, 64, 32)] * 3)
+    ones = torch.ones_like(v)
     torch.manual_seed(1)
-    due = functional.scaled_dot_product_attention(q, k, v, dropout_p=0.5)
+    kept = scaled_dot_product_attention(q * 0, k, ones, dropout_p=0.25)
+    assert abs(kept.mean() - 1) < 4 * (0.25 / 0.75 / (4 * 8 * 64 * 64)) ** 0.5  # standard deviations of the mean
     torch.manual_seed(1)
-    assert torch.equal(scaled_dot_product_attention(q, k, v, dropout_p=0.5), due)
+    assert torch.equal(scaled_dot_product_attention(q * 0, k, ones, dropout_p=0.25), kept)
+    assert torch.equal(scaled_dot_product_attention(q, k, v, dropout_p=1.0), torch.zeros_like(q))
 
 
 def test_signature_is_torchs_and_backend():
@@ -79,7 +89,12 @@ def test_wrong_shapes_raise_what_torch_raises(shapes):
         scaled_dot_product_attention(*tensors(*shapes))
 
 
-@pytest.mark.parametrize("options", [{"attn_mask": MASK}, {"dropout_p": 0.1}], ids=["attn_mask", "dropout_p"])
-def test_a_backend_cannot_be_forced_on_what_is_not_fused(options):
+def test_a_backend_cannot_be_forced_on_what_is_not_fused():
     with pytest.raises(ValueError, match=r"^backend='reference' cannot be forced"):
-        scaled_dot_product_attention(*tensors(*QKV), backend="reference", **options)
+        scaled_dot_product_attention(*tensors(*QKV), attn_mask=torch.zeros(17, 23, requires_grad=True), backend="reference")
+
+
+def test_a_mask_that_wants_a_gradient_gets_it():
+    mask = torch.zeros(17, 23, requires_grad=True)
+    scaled_dot_product_attention(*tensors(*QKV), attn_mask=mask).sum().backward()
+    assert mask.grad is not None

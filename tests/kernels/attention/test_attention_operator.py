@@ -8,8 +8,10 @@ import pytest
 import torch
 from aieng_kernels._family import declared
 from aieng_kernels.attention import attention, attention_with_lse
+from aieng_kernels.attention.options import Options
 from attention_yardstick import problem
 
+HOW = Options(scale=0.3, right=0)
 RUNS_HERE = [i.name for i in declared("attention") if i.device == "cpu" and i.unsupported() is None]
 
 
@@ -20,10 +22,10 @@ def test_opcheck(backend, heads_inside_rows):
     if heads_inside_rows:
         p = replace(p, q=p.q.transpose(1, 2).contiguous().transpose(1, 2))
     q, k, v = (x.requires_grad_() for x in (p.q, p.k, p.v))
-    torch.library.opcheck(torch.ops.aieng.attention_forward.default, (q, k, v, True, 0.3, backend))
+    torch.library.opcheck(torch.ops.aieng.attention_forward.default, (q, k, v, *HOW, backend))
     with torch.no_grad():
-        out, lse = torch.ops.aieng.attention_forward(q, k, v, True, 0.3, backend)
-        args = (p.dout, p.q.detach(), p.k.detach(), p.v.detach(), out, lse, True, 0.3, backend)
+        out, lse = torch.ops.aieng.attention_forward(q, k, v, *HOW, backend)
+        args = (p.dout, p.q.detach(), p.k.detach(), p.v.detach(), out, lse, *HOW, backend)
         torch.library.opcheck(torch.ops.aieng.attention_backward.default, args)
 
 
@@ -65,6 +67,17 @@ def good():
         ({"k": torch.zeros(2, 0, 5, 8), "v": torch.zeros(2, 0, 5, 8)}, ValueError, "k"),
         ({"is_causal": 1}, TypeError, "is_causal"),
         ({"scale": "x"}, TypeError, "scale"),
+        ({"attn_mask": 1}, TypeError, "attn_mask"),
+        ({"attn_mask": torch.zeros(5, 5, dtype=torch.int64)}, TypeError, "attn_mask"),
+        ({"attn_mask": torch.zeros(5, 6)}, ValueError, "attn_mask"),
+        ({"attn_mask": torch.zeros(5, 5, device="meta")}, ValueError, "attn_mask"),
+        ({"attn_mask": torch.zeros(5, 5, requires_grad=True)}, ValueError, "attn_mask"),
+        ({"dropout_p": "x"}, TypeError, "dropout_p"),
+        ({"dropout_p": 1.0}, ValueError, "dropout_p"),
+        ({"softcap": "x"}, TypeError, "softcap"),
+        ({"softcap": -1.0}, ValueError, "softcap"),
+        ({"window_size": 3}, TypeError, "window_size"),
+        ({"window_size": (3, 1.5)}, TypeError, "window_size"),
         ({"backend": 1}, TypeError, "backend"),
         ({"backend": "nothing"}, ValueError, "backend"),
         ({"backend": "cpu_avx512_bf16"}, ValueError, "backend"),

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from aieng_kernels.attention import cuda
+from aieng_kernels.attention.options import UNLIMITED, Options
 from aieng_kernels.attention.reference import Reference, attention_gradients, attention_reference
 from torch import Tensor
 
@@ -79,16 +80,16 @@ def rounding_of(shape: Shape, dtype: torch.dtype, exact: list[Tensor]) -> float:
 def test_output_and_gradients(kernel: type[cuda.CudaSm80], dtype: torch.dtype, shape: Shape) -> None:
     q, k, v, dout = made(shape, dtype)
     kept = [x.clone() for x in (q, k, v, dout)]
-    how = {"causal": shape.causal, "scale": 0.7 / shape.d**0.5}
-    assert kernel.supports(q, k, v) is None
-    out, lse = kernel.forward(q, k, v, **how)
-    gradients = kernel.backward(dout, q, k, v, out, lse, **how)
+    how = Options(scale=0.7 / shape.d**0.5, right=0 if shape.causal else UNLIMITED)
+    assert kernel.supports(q, k, v, how) is None
+    out, lse = kernel.forward(q, k, v, how)
+    gradients = kernel.backward(dout, q, k, v, out, lse, how)
 
     wide = [x.double() for x in (q, k, v)]
-    exact, exact_lse = attention_reference(*wide, **how)
-    exact_gradients = attention_gradients(dout.double(), *wide, **how)
-    rough = attention_reference(q, k, v, **how)[0]  # every step rounded to the dtype
-    rough_gradients = attention_gradients(dout, q, k, v, **how)
+    exact, exact_lse = attention_reference(*wide, how)
+    exact_gradients = attention_gradients(dout.double(), *wide, how)
+    rough = attention_reference(q, k, v, how)[0]  # every step rounded to the dtype
+    rough_gradients = attention_gradients(dout, q, k, v, how)
     rounding = rounding_of(shape, dtype, [exact, *exact_gradients])
     close("out", out, rough, exact, rounding)
     if shape.keys:
@@ -105,8 +106,8 @@ def test_output_and_gradients(kernel: type[cuda.CudaSm80], dtype: torch.dtype, s
 @pytest.mark.parametrize(("kernel", "dtype"), KERNELS, ids=NAMES)
 def test_negative_scale_and_extreme_scores(kernel: type[cuda.CudaSm80], dtype: torch.dtype) -> None:
     q, k, v, _ = made(Shape(1, 1, 1, 17, 80, 64, False), dtype)
-    out, lse = kernel.forward(q * 30, k * 30, v, causal=False, scale=-1.0)
-    exact, exact_lse = Reference.forward((q * 30).double(), (k * 30).double(), v.double(), causal=False, scale=-1.0)
+    out, lse = kernel.forward(q * 30, k * 30, v, Options(scale=-1.0))
+    exact, exact_lse = Reference.forward((q * 30).double(), (k * 30).double(), v.double(), Options(scale=-1.0))
     torch.testing.assert_close(out.double(), exact, rtol=0.02, atol=0.02)
     torch.testing.assert_close(lse.double(), exact_lse.double(), rtol=1e-5, atol=1e-2)
 
@@ -114,12 +115,12 @@ def test_negative_scale_and_extreme_scores(kernel: type[cuda.CudaSm80], dtype: t
 def test_float32_gradients_at_scores_of_several_hundred() -> None:
     """What rounding a score costs, the largest error here, is no more than the framework's: in base 2 it is 1.9 times as much."""
     q, k, v, dout = made(Shape(1, 2, 1, 64, 520, 64, False), torch.float32)
-    out, lse = cuda.CudaSimt.forward(q, k, v, causal=False, scale=8.0)
-    gradients = cuda.CudaSimt.backward(dout, q, k, v, out, lse, causal=False, scale=8.0)
+    out, lse = cuda.CudaSimt.forward(q, k, v, Options(scale=8.0))
+    gradients = cuda.CudaSimt.backward(dout, q, k, v, out, lse, Options(scale=8.0))
     leaves = [x.contiguous().requires_grad_() for x in (q, k, v)]
     framework = torch.nn.functional.scaled_dot_product_attention(*leaves, scale=8.0, enable_gqa=True)
     theirs = torch.autograd.grad(framework, leaves, dout)
-    exact = attention_gradients(dout.double(), q.double(), k.double(), v.double(), causal=False, scale=8.0)
+    exact = attention_gradients(dout.double(), q.double(), k.double(), v.double(), Options(scale=8.0))
     for name, got, due, truth in zip(("dq", "dk", "dv"), gradients, theirs, exact, strict=True):
         ours, allowed = (got.double() - truth).norm(), (due.double() - truth).norm()
         assert ours <= 1.6 * allowed, f"{name}: {ours:.3g} over 1.6 x {allowed:.3g}"
@@ -128,17 +129,19 @@ def test_float32_gradients_at_scores_of_several_hundred() -> None:
 def test_rows_off_sixteen_bytes_are_copied_first() -> None:
     wide = torch.randn(1, 1, 20, 73, generator=torch.Generator().manual_seed(1)).bfloat16()
     q = wide[..., 1:65]
-    out, lse = cuda.CudaSm80.forward(q, q, q, causal=True, scale=0.1)
-    again, lse_again = cuda.CudaSm80.forward(*[q.contiguous()] * 3, causal=True, scale=0.1)
+    out, lse = cuda.CudaSm80.forward(q, q, q, Options(scale=0.1, right=0))
+    again, lse_again = cuda.CudaSm80.forward(*[q.contiguous()] * 3, Options(scale=0.1, right=0))
     assert torch.equal(out, again)
     assert torch.equal(lse, lse_again)
 
 
 def test_what_is_not_taken_is_said() -> None:
     q = torch.empty(1, 1, 4, 12, dtype=torch.bfloat16)
-    assert "multiple of 8" in str(cuda.CudaSm80.supports(q, q, q))
+    assert "multiple of 8" in str(cuda.CudaSm80.supports(q, q, q, Options()))
     q = torch.empty(1, 1, 4, 264, dtype=torch.bfloat16)
-    assert "256" in str(cuda.CudaSm80.supports(q, q, q))
-    assert "256" in str(cuda.CudaSimt.supports(q, q, q))
+    assert "256" in str(cuda.CudaSm80.supports(q, q, q, Options()))
+    assert "256" in str(cuda.CudaSimt.supports(q, q, q, Options()))
+    for kernel, _ in KERNELS:
+        assert "softcap" in str(kernel.supports(q[..., :8], q[..., :8], q[..., :8], Options(softcap=1.0)))
     long = torch.empty(1).expand(1, 1, 2**30 + 1, 64)
-    assert "keys" in str(cuda.CudaSimt.supports(long, long, long))
+    assert "keys" in str(cuda.CudaSimt.supports(long, long, long, Options()))

@@ -12,6 +12,7 @@ pytest.importorskip("triton.experimental.gluon")
 import numpy as np
 import torch
 from aieng_kernels.attention import triton_hopper
+from aieng_kernels.attention.options import UNLIMITED, Options
 from aieng_kernels.attention.reference import attention_gradients, attention_reference
 from aieng_kernels.attention.triton_hopper_configs import KERNELS, configurations
 from gluon_simulator import Descriptor, Pointer, run
@@ -65,14 +66,15 @@ def on_no_chip(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def check(q: Tensor, k: Tensor, v: Tensor, dout: Tensor, causal: bool, scale: float) -> None:
     """All results within two roundings of the definition's."""
-    out, lse = triton_hopper.TritonHopper.forward(q, k, v, causal=causal, scale=scale)
+    o = Options(scale=scale, right=0 if causal else UNLIMITED)
+    out, lse = triton_hopper.TritonHopper.forward(q, k, v, o)
     wide = [x.double() for x in (q, k, v, dout)]
-    due, due_lse = attention_reference(*wide[:3], causal=causal, scale=scale)
+    due, due_lse = attention_reference(*wide[:3], o)
     assert out.stride() == torch.empty_like(q).stride()
     found, expected = [out], [due]
     if scale > 0:  # others are handed to triton_flash
-        found += triton_hopper.TritonHopper.backward(dout, q, k, v, out, lse, causal=causal, scale=scale)
-        expected += attention_gradients(wide[3], *wide[:3], causal=causal, scale=scale)
+        found += triton_hopper.TritonHopper.backward(dout, q, k, v, out, lse, o)
+        expected += attention_gradients(wide[3], *wide[:3], o)
     for x, y in zip(found, expected, strict=True):
         assert (x - y).abs().max() <= 3 * torch.finfo(q.dtype).eps * max(1.0, y.abs().max().item())
     assert (lse - due_lse).abs().max() <= 4e-6
@@ -106,5 +108,5 @@ def test_strides() -> None:
 
 def test_what_it_refuses() -> None:
     x = torch.empty((1, 1, 4, 136), dtype=torch.float16, device="meta")
-    assert "up to 128, not 136" in (triton_hopper.TritonHopper.supports(x, x, x) or "")
-    assert triton_hopper.TritonHopper.supports(x[..., :128], x[..., :128], x[..., :128]) is None
+    assert "up to 128, not 136" in (triton_hopper.TritonHopper.supports(x, x, x, Options()) or "")
+    assert triton_hopper.TritonHopper.supports(x[..., :128], x[..., :128], x[..., :128], Options()) is None

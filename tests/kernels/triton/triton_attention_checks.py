@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from aieng_kernels.attention import triton_flash
+from aieng_kernels.attention.options import UNLIMITED, Options
 from aieng_kernels.attention.reference import attention_gradients, attention_reference
 from torch import Tensor
 from triton_guards import Guards, amid_nan
@@ -23,19 +24,25 @@ def inputs(shape: tuple[int, ...], dtype: torch.dtype, device: str, seed: int = 
     return q, k, v, dout
 
 
+def options(causal: bool, scale: float) -> Options:
+    return Options(scale=scale, right=0 if causal else UNLIMITED)
+
+
 def definition(q: Tensor, k: Tensor, v: Tensor, dout: Tensor, causal: bool, scale: float) -> tuple[Tensor, ...]:
     """out, dq, dk, dv, lse by the definition, in the inputs' dtype."""
-    out, lse = attention_reference(q, k, v, causal=causal, scale=scale)
-    return (out, *attention_gradients(dout, q, k, v, causal=causal, scale=scale), lse)
+    o = options(causal, scale)
+    out, lse = attention_reference(q, k, v, o)
+    return (out, *attention_gradients(dout, q, k, v, o), lse)
 
 
 def run(q: Tensor, k: Tensor, v: Tensor, dout: Tensor, causal: bool, scale: float) -> tuple[Tensor, ...]:
     """out, dq, dk, dv, lse by the kernels, with every buffer they make poisoned and guarded, and no input written to."""
-    assert triton_flash.TritonFlash.supports(q, k, v) is None
+    o = options(causal, scale)
+    assert triton_flash.TritonFlash.supports(q, k, v, o) is None
     before = [x.clone() for x in (q, k, v, dout)]
     with Guards(triton_flash) as guards:
-        out, lse = triton_flash.TritonFlash.forward(q, k, v, causal=causal, scale=scale)
-        gradients = triton_flash.TritonFlash.backward(dout, q, k, v, out, lse, causal=causal, scale=scale)
+        out, lse = triton_flash.TritonFlash.forward(q, k, v, o)
+        gradients = triton_flash.TritonFlash.backward(dout, q, k, v, out, lse, o)
         guards.check()
     for x, old in zip((q, k, v, dout), before):
         assert torch.equal(x, old)
@@ -132,7 +139,7 @@ def check_empty(shape: tuple[int, ...], device: str = "cpu") -> None:
 def check_refusals() -> None:
     def supports(D: int, S: int = 4, heads: int = 1) -> str | None:
         meta: Any = torch.empty((1, heads, S, D), device="meta")
-        return triton_flash.TritonFlash.supports(meta, meta, meta)
+        return triton_flash.TritonFlash.supports(meta, meta, meta, Options())
 
     for D in (4, 20, 264):
         assert f"multiples of 8 up to 256, not {D}" in (supports(D) or "")
