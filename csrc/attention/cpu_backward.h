@@ -92,11 +92,11 @@ class BackwardKernel {
       const int64_t q_head = h * group_ + member, index = b * f_.Hq + q_head;
       float* dq = chunks_ > 1 ? partials + (index * chunks_ + chunk) * f_.S * row_d_ : block.dq;
       clear(dq, f_.S * row_d_);
-      for (int64_t m = first_query(f_.causal, first) / kQueries; m < q_blocks_; ++m) pack_queries(block, b, q_head, m);
+      for (int64_t m = first_query(f_.right == 0, first) / kQueries; m < q_blocks_; ++m) pack_queries(block, b, q_head, m);
       for (int64_t key = first; key < first + count; key += kKeys) {
         const int64_t keys = least(kKeys, first + count - key);
         pack_keys(block, b, h, key, keys);
-        for (int64_t m = first_query(f_.causal, key) / kQueries; m < q_blocks_; ++m) {
+        for (int64_t m = first_query(f_.right == 0, key) / kQueries; m < q_blocks_; ++m) {
           meet(block, m, key, keys, (key - first) * row_d_, dq + m * kQueries * row_d_);
         }
       }
@@ -164,7 +164,7 @@ class BackwardKernel {
     for (int64_t r = 0; r < 2 && n + r < keys; ++r) {
       float *p_row = block.p + (n + r) * kQueries, *ds_row = block.ds + (n + r) * kQueries;
       Vec p = exp2<Words::kExp2Degree>(sub(mul(load(p_row + lane), factor), lse));
-      const int64_t hidden = first_query(f_.causal, key + n + r) - query - lane;
+      const int64_t hidden = first_query(f_.right == 0, key + n + r) - query - lane;
       if (hidden > 0) p = keep_first(zero(), least<int64_t>(hidden, kLanes), p);
       ds[r] = mul(p, sub(load(ds_row + lane), delta));
       Words::store_row(p_row, lane, p);

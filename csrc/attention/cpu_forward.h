@@ -114,11 +114,11 @@ class ForwardKernel {
     block.rows = least(rows_q_, f_.S - first);
     if (block.rows <= 0) return;
     pack_rows<Words, kType>(rows_of(f_.q, b, h, first, block.rows, f_.D, kType), block.q, q_row());
-    const int64_t seen = keys_seen(f_.causal, first + block.rows - 1, f_.T);
+    const int64_t seen = keys_seen(f_.right == 0, first + block.rows - 1, f_.T);
     for (int64_t key = 0; key < seen; key += kBlockK, packed += k_size_ + v_size_) {
       const int64_t keys = least(kBlockK, seen - key);
       // Rows above the diagonal see none of these keys.
-      const int64_t skipped = greatest<int64_t>(0, first_query(f_.causal, key) - first);
+      const int64_t skipped = greatest<int64_t>(0, first_query(f_.right == 0, key) - first);
       const int64_t rows = block.rows - skipped;
       float* scores = block.scores + skipped * kBlockK;
       float* out = block.out + skipped * out_row();
@@ -139,7 +139,7 @@ class ForwardKernel {
   // A row of scores becomes probabilities 2^(score - maximum), as words, in place; the row's maximum and lane sums go along.
   void soften(Block& block, int64_t r, int64_t key, int64_t keys) const {
     float* row = block.scores + r * kBlockK;
-    const int64_t seen = least(keys, keys_seen(f_.causal, block.first + r, f_.T) - key);
+    const int64_t seen = least(keys, keys_seen(f_.right == 0, block.first + r, f_.T) - key);
     const int64_t whole = seen / kLanes * kLanes, rest = seen - whole;
     const Vec factor = set1(log2_scale_);
     Vec top = set1(key ? block.max[r] : -INFINITY);

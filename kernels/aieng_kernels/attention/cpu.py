@@ -10,18 +10,41 @@ from torch import Tensor
 from aieng_kernels._family import implementation
 from aieng_kernels._requirements import native
 from aieng_kernels.attention.options import Options
+from aieng_kernels.attention.reference import dropout_threshold
 
 _TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _LARGEST_HEAD_DIM = 256
+
+
+_NO_TENSOR = (0, (0, 0, 0, 0))
 
 
 def _tensor(x: Tensor) -> tuple[int, tuple[int, ...]]:
     return x.data_ptr(), x.stride()
 
 
+def _address(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()
+
+
+def _mask(q: Tensor, mask: Tensor | None) -> tuple[int, tuple[int, tuple[int, ...]]]:
+    """Its kind, as Mask::Kind in cpu_api.h, and where it lies."""
+    if mask is None:
+        return 0, _NO_TENSOR
+    return 1 if mask.dtype is torch.bool else 3 if mask.dtype is q.dtype else 2, _tensor(mask)
+
+
+def _asked(q: Tensor, o: Options) -> tuple[Any, ...]:
+    """The options as bind_cpu.cpp takes them."""
+    dropped = (_address(o.seed), dropout_threshold(o.dropout), 1 / (1 - o.dropout))
+    sequences = 0 if o.q_starts is None else o.q_starts.shape[0] - 1
+    lengths = (sequences, _address(o.q_starts), _address(o.k_starts), _address(o.k_lengths), o.longest_q, o.longest_k)
+    return o.scale, (o.left, o.right, o.bottom_right), o.softcap, _mask(q, o.mask), dropped, lengths
+
+
 def _problem(isa: str, q: Tensor, k: Tensor, o: Options) -> tuple[Any, ...]:
     """What both passes are told first; the thread count is passed because a thread of ours would not inherit torch's."""
-    return isa, _TYPES[q.dtype], q.shape, k.shape, o.causal, o.scale, torch.get_num_threads()
+    return isa, _TYPES[q.dtype], q.shape, k.shape, _asked(q, o), torch.get_num_threads()
 
 
 class _Native:
