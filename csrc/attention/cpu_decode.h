@@ -1,6 +1,7 @@
-// Forward pass of few queries over many keys, as when text is made token by token: limited by reading keys and values once. They
-// are read where they lie, not packed; the keys are divided among the threads too, and the parts' results joined by their maxima
-// and sums. Dao et al., Flash-Decoding for long-context inference (2023).
+// Forward pass of few queries over many keys, as when text is made token by token: limited by reading keys and values once. The
+// keys are divided among the threads too, and the parts' results joined by their maxima and sums. One or two queries read keys and
+// values where they lie; more meet a block of them that is packed for matrix products. Dao et al., Flash-Decoding for long-context
+// inference (2023).
 #pragma once
 #include "attention.h"
 #include "cpu_pack.h"
@@ -8,15 +9,14 @@
 
 namespace aieng::attention::AIENG_ISA {
 
-template <Type kType>
+template <class Words, Type kType>
 class DecodeKernel {
  public:
-  // Rows of queries that share a key head, up to which this is faster than packing keys for matrix products.
-  static constexpr int64_t kMostRows = 8;
-
   static bool takes(const Forward& f) {
     const bool plain = f.mask.kind == Mask::kNone && f.softcap == 0 && f.dropout.dropped == 0 && !f.lengths.q_starts;
-    return plain && f.Hkv > 0 && f.S * (f.Hq / f.Hkv) <= kMostRows;
+    if (!plain || f.Hkv == 0) return false;
+    const int64_t rows = f.S * (f.Hq / f.Hkv);
+    return rows <= kDirect || (rows <= kMostRows && f.T >= 2 * kFewestKeys);
   }
 
   explicit DecodeKernel(const Forward& f)
@@ -24,7 +24,10 @@ class DecodeKernel {
         heads_(f.B * f.Hkv),
         group_(f.Hq / f.Hkv),
         rows_(f.S * group_),
+        words_d_(ceil_div(f.D, Words::kPerWord)),
         row_d_(round_up(f.D, kLanes)),
+        a_row_(round_up(words_d_, kLanes)),
+        v_panel_(kBlock / Words::kPerWord * kPanel),
         parts_(greatest<int64_t>(1, least(ceil_div(f.T, kFewestKeys), ceil_div(kTasks * f.threads, greatest<int64_t>(1, heads_))))),
         keys_(round_up(ceil_div(f.T, parts_), kBlock)),
         log2_scale_(f.scale * kLog2E) {}
@@ -35,7 +38,8 @@ class DecodeKernel {
     float* const parts = scratch.data() + f_.threads * own_size();
 #pragma omp parallel num_threads(f_.threads)
     {
-      float* own = scratch.data() + thread_number() * own_size();
+      Own own;
+      layout(own, scratch.data() + thread_number() * own_size());
 #pragma omp for schedule(dynamic, 1)
       for (int64_t i = 0; i < heads_ * parts_; ++i) attend(i / parts_, i % parts_, own, parts + i * rows_ * part_size());
 #pragma omp for schedule(static)
@@ -45,14 +49,35 @@ class DecodeKernel {
   }
 
  private:
-  static constexpr int64_t kBlock = 64;        // keys whose scores are formed at once: a multiple of every kLanes
+  static constexpr int64_t kBlock = 64;        // keys whose scores are formed at once
   static constexpr int64_t kFewestKeys = 256;  // of a part
   static constexpr int64_t kTasks = 4;         // of a thread, so that one that started late does not keep the others waiting
+  // Rows of queries that share a key head: those that read keys where they lie, and those for which keys are worth dividing.
+  static constexpr int64_t kDirect = 2, kMostRows = 32;
+  static_assert(kBlock % kPanel == 0 && kBlock % kLanes == 0);
 
   // What a part leaves of a row: the weighted sum of values, the maximum in powers of two, the sum.
   int64_t part_size() const { return row_d_ + kLanes; }
-  // A thread's queries as float32, and the weights of a block.
-  int64_t own_size() const { return Scratch::padded(rows_ * row_d_ + kBlock); }
+
+  // A thread's working memory: queries, as float32 or, to be multiplied, as words; scores; a packed block.
+  struct Own {
+    float *q, *scores, *shrink, *k, *v;
+  };
+
+  int64_t layout(Own& own, float* base) const {
+    Cutter cut{base};
+    const int64_t packed = rows_ > kDirect;
+    own.q = cut.take(rows_ * (packed ? a_row_ : row_d_));
+    own.scores = cut.take(rows_ * kBlock);
+    own.shrink = cut.take(rows_);
+    own.k = cut.take(packed * (kBlock / kPanel) * words_d_ * kPanel);
+    own.v = cut.take(packed * ceil_div(row_d_, kPanel) * v_panel_);
+    return cut.used;
+  }
+  int64_t own_size() const {
+    Own own;
+    return layout(own, nullptr);
+  }
 
   Band band(int64_t b) const {
     return band_of(f_.S, f_.lengths.k_lengths ? f_.lengths.k_lengths[b] : f_.T, f_.left, f_.right, f_.bottom_right);
@@ -60,11 +85,17 @@ class DecodeKernel {
   // Row r of a key head is query r % S of the head's member r / S.
   int64_t query_head(int64_t head, int64_t r) const { return head % f_.Hkv * group_ + r / f_.S; }
 
-  void attend(int64_t head, int64_t part, float* own, float* results) const {
+  void attend(int64_t head, int64_t part, Own& own, float* results) const {
     const int64_t b = head / f_.Hkv, h = head % f_.Hkv;
     for (int64_t r = 0; r < rows_; ++r) {
       const Rows q = rows_of(f_.q, b, query_head(head, r), r % f_.S, 1, f_.D, kType);
-      for (int64_t i = 0; i < f_.D; i += kLanes) store(own + r * row_d_ + i, load_as<kType>(q.data + i * size_of(kType), f_.D - i));
+      if (rows_ > kDirect) {
+        pack_rows<Words, kType>(q, own.q + r * a_row_, a_row_);
+      } else {
+        for (int64_t i = 0; i < f_.D; i += kLanes) {
+          store(own.q + r * row_d_ + i, load_as<kType>(q.data + i * size_of(kType), f_.D - i));
+        }
+      }
       float* result = results + r * part_size();
       for (int64_t i = 0; i < row_d_; i += kLanes) store(result + i, zero());
       result[row_d_] = -INFINITY;
@@ -75,44 +106,77 @@ class DecodeKernel {
     for (int64_t key = begin; key < end; key += kBlock) {
       const int64_t count = least(kBlock, end - key);
       const Rows k = rows_of(f_.k, b, h, key, count, f_.D, kType), v = rows_of(f_.v, b, h, key, count, f_.D, kType);
-      for (int64_t r = 0; r < rows_; ++r) {  // the block's keys and values are in the first-level cache from the second row on
-        const int64_t first = greatest<int64_t>(0, first_key(seen, r % f_.S) - key);
-        const int64_t last = least(count, end_key(seen, r % f_.S) - key);
-        if (first < last) meet(k, v, first, last, own + r * row_d_, own + rows_ * row_d_, results + r * part_size());
+      if (rows_ > kDirect) {
+        multiply_block(k, v, seen, key, own, results);
+      } else {
+        for (int64_t r = 0; r < rows_; ++r) meet(k, v, seen, key, r, own, results + r * part_size());
       }
     }
   }
 
-  // A query meets keys [first, last) of a block: the online softmax of one row.
-  void meet(const Rows& k, const Rows& v, int64_t first, int64_t last, const float* q, float* weights, float* result) const {
-    Vec top = set1(result[row_d_]);
-    for (int64_t n = first; n < last; n += kLanes) {
-      const Vec score = mul(scores(k, n, least<int64_t>(last - n, kLanes), q), set1(log2_scale_));
-      store(weights + n - first, score);
-      top = max(top, last - n < kLanes ? keep_first(score, last - n, set1(-INFINITY)) : score);
+  // All queries meet a block.
+  void multiply_block(const Rows& k, const Rows& v, const Band& seen, int64_t key, Own& own, float* results) const {
+    pack_lanes<Words, kType>(k, own.k, words_d_, words_d_ * kPanel);
+    pack_sum_over_rows<Words, kType>(v, own.v, v_panel_);
+    const int64_t vectors = ceil_div(k.count, kLanes), words = ceil_div(k.count, Words::kPerWord);
+    multiply<Words, Into::kSet>({words_d_, own.q, a_row_, 1, own.k, words_d_ * kPanel, own.scores, kBlock}, rows_, vectors);
+    for (int64_t r = 0; r < rows_; ++r) {
+      const int64_t first = greatest<int64_t>(0, first_key(seen, r % f_.S) - key);
+      const int64_t last = least(k.count, end_key(seen, r % f_.S) - key);
+      own.shrink[r] = soften<Words>(own.scores + r * kBlock, first, last, k.count, results + r * part_size() + row_d_);
     }
-    const float old_max = result[row_d_], new_max = max_lanes(top);
-    const Vec minus_max = set1(new_max == -INFINITY ? 0.f : -new_max);
-    Vec sum = zero();
-    for (int64_t n = first; n < last; n += kLanes) {
-      Vec p = exp2<5>(add(load(weights + n - first), minus_max));
-      if (last - n < kLanes) p = keep_first(p, last - n, zero());
-      sum = add(sum, p);
-      store(weights + n - first, p);
-    }
-    const float shrink = old_max == -INFINITY ? 0.f : exp2f(old_max - new_max);
-    result[row_d_] = new_max;
-    result[row_d_ + 1] = result[row_d_ + 1] * shrink + sum_lanes(sum);
-    int64_t i = 0;
-    for (; i + 4 * kLanes <= row_d_; i += 4 * kLanes) gather<4>(v, first, last, i, weights, shrink, result);
-    for (; i < row_d_; i += kLanes) gather<1>(v, first, last, i, weights, shrink, result);
+    multiply<Words, Into::kScaledAdd>({words, own.scores, kBlock, 1, own.v, v_panel_, results, part_size(), own.shrink}, rows_,
+                                      row_d_ / kLanes);
   }
 
-  // q k^T of kLanes keys from n on, one a lane; lanes beyond `count` hold the last key's.
-  Vec scores(const Rows& k, int64_t n, int64_t count, const float* q) const {
+  // One query meets a block where it lies.
+  void meet(const Rows& k, const Rows& v, const Band& seen, int64_t key, int64_t r, Own& own, float* result) const {
+    const int64_t first = greatest<int64_t>(0, first_key(seen, r % f_.S) - key);
+    const int64_t last = least(k.count, end_key(seen, r % f_.S) - key);
+    if (first >= last) return;
+    for (int64_t n = first / kLanes * kLanes; n < last; n += kLanes) {
+      store(own.scores + n, scores(k, n, own.q + r * row_d_));
+    }
+    const float shrink = soften<Float32Words>(own.scores, first, last, k.count, result + row_d_);
+    int64_t i = 0;
+    for (; i + 4 * kLanes <= f_.D; i += 4 * kLanes) gather<4, true>(v, first, last, i, own.scores, shrink, result);
+    for (; i < f_.D; i += kLanes) gather<1, false>(v, first, last, i, own.scores, shrink, result);
+  }
+
+  // Scores of a block's keys, of which [first, last) are seen, become weights 2^(score - maximum) as words, in place. statistics[0]
+  // is the row's maximum, [1] its sum. Returns what earlier weights are to be multiplied by.
+  template <class Kept>
+  float soften(float* row, int64_t first, int64_t last, int64_t count, float* statistics) const {
+    const Vec factor = set1(log2_scale_), least_score = set1(-INFINITY);
+    const float old_max = statistics[0];
+    Vec top = set1(old_max);
+    for (int64_t n = 0; n < count; n += kLanes) {
+      Vec score = mul(load(row + n), factor);
+      if (last - n < kLanes) score = keep_first(score, clamped(last - n, kLanes), least_score);
+      if (n < first) score = keep_first(least_score, clamped(first - n, kLanes), score);
+      store(row + n, score);
+      top = max(top, score);
+    }
+    const float new_max = max_lanes(top);
+    const Vec minus_max = set1(new_max == -INFINITY ? 0.f : -new_max);
+    Vec sum = zero();
+    for (int64_t n = 0; n < count; n += kLanes) {
+      const Vec p = exp2<Kept::kExp2Degree>(add(load(row + n), minus_max));
+      sum = add(sum, p);
+      Kept::store_row(row, n, p);
+    }
+    const float shrink = old_max == -INFINITY ? 0.f : exp2f(old_max - new_max);
+    statistics[0] = new_max;
+    statistics[1] = statistics[1] * shrink + sum_lanes(sum);
+    return shrink;
+  }
+
+  // q k^T of kLanes keys from n on, one a lane; lanes beyond the block hold its last key's.
+  Vec scores(const Rows& k, int64_t n, const float* q) const {
     Vec part[kLanes];
+#pragma GCC unroll 16
     for (int64_t j = 0; j < kLanes; ++j) {
-      const char* row = k.data + (n + least(j, count - 1)) * k.stride;
+      const char* row = k.data + least(n + j, k.count - 1) * k.stride;
       Vec even = zero(), odd = zero();
       int64_t i = 0;
       for (; i + 2 * kLanes <= f_.D; i += 2 * kLanes) {
@@ -123,25 +187,30 @@ class DecodeKernel {
       part[j] = add(even, odd);
     }
     transpose(part);
+#pragma GCC unroll 4
     for (int step = 1; step < kLanes; step *= 2) {
+#pragma GCC unroll 8
       for (int j = 0; j < kLanes; j += 2 * step) part[j] = add(part[j], part[j + step]);
     }
     return part[0];
   }
 
-  // result[i ...] = shrink result[i ...] + the weighted sum of kVecs vectors of each value.
-  template <int kVecs>
+  // result[i ...] = shrink result[i ...] + the weighted sum of kVecs vectors of each value, of which the last is whole or not.
+  template <int kVecs, bool kWhole>
   void gather(const Rows& v, int64_t first, int64_t last, int64_t i, const float* weights, float shrink, float* result) const {
     Vec acc[kVecs];
+#pragma GCC unroll 4
     for (int c = 0; c < kVecs; ++c) acc[c] = mul(load(result + i + c * kLanes), set1(shrink));
-    for (int64_t n = first; n < last; ++n) {
-      const Vec p = set1(weights[n - first]);
-      const char* row = v.data + n * v.stride;
+    const char* row = v.data + first * v.stride + i * size_of(kType);
+    for (int64_t n = first; n < last; ++n, row += v.stride) {
+      const Vec p = set1(weights[n]);
+#pragma GCC unroll 4
       for (int c = 0; c < kVecs; ++c) {
-        const int64_t at = i + c * kLanes;
-        acc[c] = fma(p, load_as<kType>(row + at * size_of(kType), f_.D - at), acc[c]);
+        const int64_t left = kWhole ? int64_t{kLanes} : f_.D - i - c * kLanes;
+        acc[c] = fma(p, load_as<kType>(row + c * kLanes * size_of(kType), left), acc[c]);
       }
     }
+#pragma GCC unroll 4
     for (int c = 0; c < kVecs; ++c) store(result + i + c * kLanes, acc[c]);
   }
 
@@ -167,7 +236,7 @@ class DecodeKernel {
   }
 
   const Forward& f_;
-  const int64_t heads_, group_, rows_, row_d_, parts_, keys_;
+  const int64_t heads_, group_, rows_, words_d_, row_d_, a_row_, v_panel_, parts_, keys_;
   const float log2_scale_;
 };
 

@@ -8,7 +8,7 @@ namespace aieng::attention::AIENG_ISA {
 
 template <class Words, Type kType>
 inline bool forward_of(const Forward& f) {
-  return DecodeKernel<kType>::takes(f) ? DecodeKernel<kType>(f).run() : ForwardKernel<Words, kType>(f).run();
+  return DecodeKernel<Words, kType>::takes(f) ? DecodeKernel<Words, kType>(f).run() : ForwardKernel<Words, kType>(f).run();
 }
 
 #if defined(__AVX512BF16__)
