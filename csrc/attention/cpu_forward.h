@@ -2,56 +2,61 @@
 // threads take blocks of queries and walk the keys with the online softmax in powers of two. Where a head is a single block of
 // queries, the thread that takes the block packs for itself, and nobody waits for anybody.
 #pragma once
-#include "attention.h"
+#include "cpu_dropout.h"
+#include "cpu_forward_plan.h"
 #include "cpu_pack.h"
-#include "cpu_scratch.h"
+#include "cpu_scores.h"
 
 namespace aieng::attention::AIENG_ISA {
 
-constexpr int64_t kBlockQ = 16 * kTileRows;
-constexpr int64_t kBlockK = 128;
-static_assert(kBlockK % kPanel == 0);
+static_assert(kBlockK % kPanel == 0 && kBlockK % (4 * kLanes) == 0);
 
 template <class Words, Type kType>
 class ForwardKernel {
  public:
   explicit ForwardKernel(const Forward& f)
       : f_(f),
-        group_(f.Hq / greatest<int64_t>(f.Hkv, 1)),
+        scores_(f),
+        dropped_(f),
+        shapes_(shapes_scores(f)),
+        drops_(drops(f)),
+        plan_(f),
         words_d_(ceil_div(f.D, Words::kPerWord)),
         vectors_d_(ceil_div(f.D, kLanes)),
-        q_blocks_(ceil_div(f.S, kBlockQ)),
-        rows_q_(q_blocks_ ? round_up(ceil_div(f.S, q_blocks_), kTileRows) : 0),
-        k_blocks_(ceil_div(f.T, kBlockK)),
-        k_rows_(least(kBlockK, round_up(f.T, kPanel))),
+        k_rows_(least(kBlockK, round_up(plan_.most_keys, kPanel))),
         k_size_(Scratch::padded(k_rows_ * words_d_)),
         v_panel_(k_rows_ / Words::kPerWord * kPanel),
-        v_size_(ceil_div(vectors_d_, kTileVecs) * v_panel_),
+        kv_size_(k_size_ + Scratch::padded(ceil_div(vectors_d_, kTileVecs) * v_panel_)),
         log2_scale_(f.scale * kLog2E) {}
 
   bool run() {
-    const int64_t heads = f_.B * f_.Hkv, per_head = k_blocks_ * (k_size_ + v_size_);
+    if (plan_.most_q_blocks * plan_.group == 1) return run_apart();
     Block sizes;
     const int64_t per_thread = layout(sizes, nullptr);
-    if (q_blocks_ * group_ == 1) return run_apart(heads, per_head, per_thread);
-    const int64_t wave = heads_at_once(heads, per_head);
-    Scratch scratch(wave * per_head + f_.threads * per_thread);
+    int64_t packed = 0;
+    for (Wave wave; wave.end < plan_.heads();) {
+      wave = plan_.after(wave, kv_size_);
+      packed = greatest(packed, wave.k_blocks * kv_size_);
+    }
+    Scratch scratch(packed + plan_.table_size() + f_.threads * per_thread);
     if (!scratch.data()) return false;
-    float* own = scratch.data() + wave * per_head;
-    for (int64_t first = 0; first < heads; first += wave) {
-      const int64_t count = least(wave, heads - first), blocks = q_blocks_ * group_;
+    float *table = scratch.data() + packed, *own = table + plan_.table_size();
+    plan_.count(table);
+    for (Wave wave; wave.end < plan_.heads();) {
+      wave = plan_.after(wave, kv_size_);
 #pragma omp parallel num_threads(f_.threads)
       {
         Block block;
         layout(block, own + thread_number() * per_thread);
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < count * k_blocks_; ++i) {
-          pack(first + i / k_blocks_, i % k_blocks_, scratch.data() + i * (k_size_ + v_size_));
+        for (int64_t i = 0; i < wave.k_blocks; ++i) {
+          const auto item = plan_.keys(wave, i);
+          pack(item.part, item.head, item.block, scratch.data() + i * kv_size_);
         }
 #pragma omp for schedule(dynamic, 1)
-        for (int64_t i = 0; i < count * blocks; ++i) {
-          const int64_t head = i / blocks, longest_first = q_blocks_ - 1 - i % blocks / group_;
-          attend(block, first + head, i % group_, longest_first * rows_q_, scratch.data() + head * per_head);
+        for (int64_t i = 0; i < wave.q_blocks; ++i) {
+          const auto item = plan_.queries(wave, i);
+          attend(block, item.part, item.head, item.block, scratch.data() + item.first_keys * kv_size_);
         }
       }
     }
@@ -61,7 +66,7 @@ class ForwardKernel {
  private:
   // One thread's working memory for a block of queries.
   struct Block {
-    float *q, *scores, *out, *max, *sum, *scale;
+    float *q, *scores, *out, *max, *sum, *scale, *kept;
     int64_t first, rows;
   };
 
@@ -73,12 +78,15 @@ class ForwardKernel {
     block.max = cut.take(kBlockQ);
     block.sum = cut.take(kBlockQ * kLanes);
     block.scale = cut.take(kBlockQ);
+    block.kept = cut.take(drops_ ? kBlockK : 0);
     return cut.used;
   }
   int64_t q_row() const { return round_up(words_d_, kLanes); }
   int64_t out_row() const { return vectors_d_ * kLanes; }
 
-  bool run_apart(int64_t heads, int64_t per_head, int64_t per_thread) const {
+  bool run_apart() const {
+    Block sizes;
+    const int64_t per_head = ceil_div(plan_.most_keys, kBlockK) * kv_size_, per_thread = layout(sizes, nullptr);
     Scratch scratch(f_.threads * (per_head + per_thread));
     if (!scratch.data()) return false;
 #pragma omp parallel num_threads(f_.threads)
@@ -87,104 +95,134 @@ class ForwardKernel {
       float* packed = scratch.data() + thread_number() * (per_head + per_thread);
       layout(block, packed + per_head);
 #pragma omp for schedule(dynamic, 1)
-      for (int64_t head = 0; head < heads; ++head) {
-        for (int64_t k = 0; k < k_blocks_; ++k) pack(head, k, packed + k * (k_size_ + v_size_));
-        attend(block, head, 0, 0, packed);
+      for (int64_t i = 0; i < plan_.heads(); ++i) {
+        const Part part = plan_.part_of(i / f_.Hkv);
+        for (int64_t k = 0; k < part.k_blocks; ++k) pack(part, i % f_.Hkv, k, packed + k * kv_size_);
+        attend(block, part, i % f_.Hkv, 0, packed);
       }
     }
     return true;
   }
 
-  // Enough heads to keep the threads busy to the end and, if they are short, to make a barrier worth its while.
-  int64_t heads_at_once(int64_t heads, int64_t per_head) const {
-    constexpr int64_t kWorthABarrier = 1 << 18;  // floats: what a second-level cache holds
-    const int64_t busy = ceil_div(8 * f_.threads, greatest<int64_t>(q_blocks_ * group_, 1));
-    return least(heads, greatest(busy, kWorthABarrier / greatest<int64_t>(per_head, 1)));
+  void pack(const Part& part, int64_t h, int64_t k_block, float* dst) const {
+    const int64_t first = part.s.k_first + part.first_key + k_block * kBlockK,
+                  count = least(kBlockK, part.keys - k_block * kBlockK);
+    const Rows k = rows_of(f_.k, part.s.batch, h, first, count, f_.D, kType);
+    pack_lanes<Words, kType>(k, dst, words_d_, words_d_ * kPanel);
+    pack_sum_over_rows<Words, kType>(rows_of(f_.v, part.s.batch, h, first, count, f_.D, kType), dst + k_size_, v_panel_);
   }
 
-  void pack(int64_t head, int64_t k_block, float* dst) const {
-    const int64_t first = k_block * kBlockK, count = least(kBlockK, f_.T - first), b = head / f_.Hkv, h = head % f_.Hkv;
-    pack_lanes<Words, kType>(rows_of(f_.k, b, h, first, count, f_.D, kType), dst, words_d_, words_d_ * kPanel);
-    pack_sum_over_rows<Words, kType>(rows_of(f_.v, b, h, first, count, f_.D, kType), dst + k_size_, v_panel_);
-  }
-
-  void attend(Block& block, int64_t kv_head, int64_t member, int64_t first, const float* packed) const {
-    const int64_t b = kv_head / f_.Hkv, h = kv_head % f_.Hkv * group_ + member;
-    block.first = first;
-    block.rows = least(rows_q_, f_.S - first);
+  void attend(Block& block, const Part& part, int64_t h, int64_t q_block, const float* packed) const {
+    const Band& band = part.s.band;
+    const int64_t first = block.first = q_block * part.rows, last = least(first + part.rows, band.queries) - 1;
+    block.rows = last + 1 - first;
     if (block.rows <= 0) return;
-    pack_rows<Words, kType>(rows_of(f_.q, b, h, first, block.rows, f_.D, kType), block.q, q_row());
-    const int64_t seen = keys_seen(f_.right == 0, first + block.rows - 1, f_.T);
-    for (int64_t key = 0; key < seen; key += kBlockK, packed += k_size_ + v_size_) {
+    pack_rows<Words, kType>(rows_of(f_.q, part.s.batch, h, part.s.q_first + first, block.rows, f_.D, kType), block.q, q_row());
+    const int64_t skipped = greatest<int64_t>(0, first_key(band, first) - part.first_key) / kBlockK, seen = end_key(band, last);
+    int64_t key = part.first_key + skipped * kBlockK;
+    packed += skipped * kv_size_;
+    // Where every row sees the first block, that block sets what the others add to.
+    bool fresh = key < seen && first_query(band, key) <= first && end_query(band, least(key + kBlockK, seen) - 1) > last;
+    if (!fresh) clear(block);
+    for (; key < seen; key += kBlockK, packed += kv_size_) {
       const int64_t keys = least(kBlockK, seen - key);
-      // Rows above the diagonal see none of these keys.
-      const int64_t skipped = greatest<int64_t>(0, first_query(f_.right == 0, key) - first);
-      const int64_t rows = block.rows - skipped;
-      float* scores = block.scores + skipped * kBlockK;
-      float* out = block.out + skipped * out_row();
-      multiply<Words, Into::kSet>({words_d_, block.q + skipped * q_row(), q_row(), 1, packed, words_d_ * kPanel, scores, kBlockK},
-                                  rows, ceil_div(keys, kLanes));
-      for (int64_t r = skipped; r < block.rows; ++r) soften(block, r, key, keys);
+      // Rows before `top` and from `bottom` on see none of these keys.
+      const int64_t top = greatest<int64_t>(0, first_query(band, key) - first);
+      const int64_t bottom = least(block.rows, end_query(band, key + keys - 1) - first), rows = bottom - top;
+      float* scores = block.scores + top * kBlockK;
+      float* out = block.out + top * out_row();
+      multiply<Words, Into::kSet>({words_d_, block.q + top * q_row(), q_row(), 1, packed, words_d_ * kPanel, scores, kBlockK}, rows,
+                                  ceil_div(keys, kLanes));
+      for (int64_t r = top; r < bottom; ++r) soften_row(block, part.s, h, r, key, keys, fresh);
       const Product values{
-          ceil_div(keys, Words::kPerWord), scores, kBlockK, 1, packed + k_size_, v_panel_, out, out_row(), block.scale + skipped};
-      if (key == 0) {
+          ceil_div(keys, Words::kPerWord), scores, kBlockK, 1, packed + k_size_, v_panel_, out, out_row(), block.scale + top};
+      if (fresh) {
         multiply<Words, Into::kSet>(values, rows, vectors_d_);
       } else {
         multiply<Words, Into::kScaledAdd>(values, rows, vectors_d_);
       }
+      fresh = false;
     }
-    finish(block, b, h, seen > 0);
+    finish(block, part.s, h);
   }
 
-  // A row of scores becomes probabilities 2^(score - maximum), as words, in place; the row's maximum and lane sums go along.
-  void soften(Block& block, int64_t r, int64_t key, int64_t keys) const {
+  void clear(Block& block) const {
+    std::memset(block.out, 0, block.rows * out_row() * sizeof(float));
+    std::memset(block.sum, 0, block.rows * kLanes * sizeof(float));
+    for (int64_t r = 0; r < block.rows; ++r) block.max[r] = -INFINITY;
+  }
+
+  // A row of products becomes a row of probabilities, as words; whatever is asked beside a scale is done here.
+  void soften_row(Block& block, const Sequence& s, int64_t h, int64_t r, int64_t key, int64_t keys, bool fresh) const {
+    const int64_t query = block.first + r, first = first_key(s.band, query) - key;
+    int64_t end = least(keys, end_key(s.band, query) - key);
+    float factor = log2_scale_;
+    if (shapes_ || first > 0) {
+      scores_.shape(block.scores + r * kBlockK, scores_.mask_row(s, h, query), key, keys, first, end);
+      factor = 1.f;
+      end = keys;
+    }
+    if (!drops_) return soften<false>(block, r, keys, end, factor, fresh);
+    dropped_.of_keys(s, h, query, key, keys, block.kept);
+    soften<true>(block, r, keys, end, factor, fresh);
+  }
+
+  // The first `seen` scores of a row times `factor` become probabilities 2^(score - maximum), as words, in place, zero up to
+  // `keys`; the row's maximum and lane sums go along.
+  template <bool kDrops>
+  void soften(Block& block, int64_t r, int64_t keys, int64_t seen, float scale, bool fresh) const {
     float* row = block.scores + r * kBlockK;
-    const int64_t seen = least(keys, keys_seen(f_.right == 0, block.first + r, f_.T) - key);
     const int64_t whole = seen / kLanes * kLanes, rest = seen - whole;
-    const Vec factor = set1(log2_scale_);
-    Vec top = set1(key ? block.max[r] : -INFINITY);
+    const Vec factor = set1(scale);
+    Vec top = set1(fresh ? -INFINITY : block.max[r]);
     for (int64_t i = 0; i < whole; i += kLanes) top = max(top, mul(load(row + i), factor));
     if (rest) top = max(top, keep_first(mul(load(row + whole), factor), rest, set1(-INFINITY)));
     const float new_max = max_lanes(top);
-    const Vec minus_max = set1(-new_max);
+    const float base = new_max == -INFINITY ? 0.f : new_max;  // of a row that has seen nothing yet
+    const Vec minus_max = set1(-base);
+    const auto keep = [&](Vec p, int64_t i) { return kDrops ? mul(p, load(block.kept + i)) : p; };
     Vec sum = zero();
     for (int64_t i = 0; i < whole; i += kLanes) {
       const Vec p = exp2<Words::kExp2Degree>(fma(load(row + i), factor, minus_max));
       sum = add(sum, p);
-      Words::store_row(row, i, p);
+      Words::store_row(row, i, keep(p, i));
     }
     if (rest) {
       const Vec p = keep_first(exp2<Words::kExp2Degree>(fma(load(row + whole), factor, minus_max)), rest, zero());
       sum = add(sum, p);
-      Words::store_row(row, whole, p);
+      Words::store_row(row, whole, keep(p, whole));
     }
     for (int64_t i = round_up(seen, kLanes); i < keys; i += kLanes) Words::store_row(row, i, zero());
     float* sums = block.sum + r * kLanes;
-    if (key) {
-      block.scale[r] = exp2f(block.max[r] - new_max);
+    if (!fresh) {
+      block.scale[r] = exp2f(block.max[r] - base);
       sum = fma(load(sums), set1(block.scale[r]), sum);
     }
     store(sums, sum);
     block.max[r] = new_max;
   }
 
-  void finish(const Block& block, int64_t b, int64_t h, bool any) const {
-    char* const first = static_cast<char*>(f_.out.data) + (b * f_.out.batch + h * f_.out.head) * size_of(kType);
+  void finish(const Block& block, const Sequence& s, int64_t h) const {
+    char* const first = static_cast<char*>(f_.out.data) + (s.batch * f_.out.batch + h * f_.out.head) * size_of(kType);
     for (int64_t r = 0; r < block.rows; ++r) {
-      const int64_t row = block.first + r;
-      const float sum = any ? sum_lanes(load(block.sum + r * kLanes)) : 0.f;
-      const Vec inverse = set1(1.f / sum);
+      const int64_t row = s.q_first + block.first + r;
+      const float sum = sum_lanes(load(block.sum + r * kLanes));
+      const Vec inverse = set1(f_.dropout.rescale / sum);
       char* out = first + row * f_.out.row * size_of(kType);
       for (int64_t i = 0; i < f_.D; i += kLanes) {
-        const Vec x = any ? mul(load(block.out + r * out_row() + i), inverse) : zero();
+        const Vec x = sum == 0.f ? zero() : mul(load(block.out + r * out_row() + i), inverse);
         store_as<kType>(out + i * size_of(kType), x, f_.D - i);
       }
-      f_.lse[(b * f_.Hq + h) * f_.S + row] = natural_lse(any ? block.max[r] : -INFINITY, sum);
+      f_.lse[(s.batch * f_.Hq + h) * f_.S + row] = rounded_lse(block.max[r], sum);
     }
   }
 
   const Forward& f_;
-  const int64_t group_, words_d_, vectors_d_, q_blocks_, rows_q_, k_blocks_, k_rows_, k_size_, v_panel_, v_size_;
+  const Scores<kType> scores_;
+  const Dropped dropped_;
+  const bool shapes_, drops_;
+  ForwardPlan plan_;
+  const int64_t words_d_, vectors_d_, k_rows_, k_size_, v_panel_, kv_size_;
   const float log2_scale_;
 };
 

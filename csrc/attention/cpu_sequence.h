@@ -29,4 +29,14 @@ inline Sequence sequence_of(const Problem& f, int64_t n) {
 inline bool shapes_scores(const Problem& f) { return f.softcap > 0.f || f.mask.kind != Mask::kNone; }
 inline bool drops(const Problem& f) { return f.dropout.dropped > 0; }
 
+// Work items of the sequences in order, `before[n]` of them before sequence n: the sequence that item i belongs to.
+inline int64_t owner(const int64_t* before, int64_t sequences, int64_t i) {
+  int64_t low = 0, high = sequences;
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (before[middle] <= i ? low : high) = middle;
+  }
+  return low;
+}
+
 }  // namespace aieng::attention::AIENG_ISA

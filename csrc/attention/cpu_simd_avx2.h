@@ -2,6 +2,8 @@
 #pragma once
 #include <immintrin.h>
 
+#include <cmath>
+
 namespace aieng::attention::AIENG_ISA {
 
 using Vec = __m256;
@@ -20,6 +22,7 @@ inline void store(float* p, Vec x) { _mm256_storeu_ps(p, x); }
 inline Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
 inline Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
 inline Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
+inline Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }  // b if either is NaN
 inline Vec round_nearest(Vec x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
@@ -40,6 +43,12 @@ inline float max_lanes(Vec x) {
 inline Vec keep_first(Vec x, int64_t n, Vec otherwise) {
   return _mm256_blendv_ps(otherwise, x, _mm256_castsi256_ps(first_lanes(n)));
 }
+
+inline Vec if_less(Vec a, Vec b, Vec x, Vec y) {  // a < b ? x : y, so y if either is NaN
+  return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+typedef uint64_t Wide __attribute__((vector_size(32)));                                           // half as many lanes
+inline Wide mul_words(Wide a, Wide b) { return (Wide)_mm256_mul_epu32((__m256i)a, (__m256i)b); }  // of the lower halves
 
 inline __m128i narrow_bf16(Vec x) {
   const __m256i bits = _mm256_castps_si256(x);
@@ -75,20 +84,31 @@ inline void store_as(char* p, Vec x, int64_t n) {
   }
 }
 
-// rows[i][j] <-> rows[j][i] of 8 x 8 words: within 128-bit blocks, then the blocks.
-inline void transpose(Vec* r) {
-  Vec t[8];
-  for (int i = 0; i < 8; i += 2) {
+// Zero where a byte is not zero, else -inf; n < kLanes: bytes that are not read are zero.
+inline Vec load_seen(const char* p, int64_t n) {
+  __m128i x = _mm_setzero_si128();
+  std::memcpy(&x, p, least<int64_t>(n, kLanes));
+  const __m256i hidden = _mm256_cmpeq_epi32(_mm256_cvtepu8_epi32(x), _mm256_setzero_si256());
+  return _mm256_and_ps(_mm256_castsi256_ps(hidden), set1(-INFINITY));
+}
+
+// rows[i][j] <-> rows[j][i] of 4 x 4 words within every 128-bit block.
+inline void transpose4(Vec* r) {
+  Vec t[4];
+  for (int i = 0; i < 4; i += 2) {
     t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
     t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
   }
-  for (int i = 0; i < 8; i += 4) {
-    for (int j = 0; j < 2; ++j) {
-      const __m256d a = _mm256_castps_pd(t[i + j]), b = _mm256_castps_pd(t[i + j + 2]);
-      r[i + 2 * j] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
-      r[i + 2 * j + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
-    }
+  for (int j = 0; j < 2; ++j) {
+    const __m256d a = _mm256_castps_pd(t[j]), b = _mm256_castps_pd(t[j + 2]);
+    r[2 * j] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+    r[2 * j + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
   }
+}
+
+// rows[i][j] <-> rows[j][i] of 8 x 8 words: within 128-bit blocks, then the blocks.
+inline void transpose(Vec* r) {
+  for (int i = 0; i < 8; i += 4) transpose4(r + i);
   for (int j = 0; j < 4; ++j) {
     const Vec a = _mm256_permute2f128_ps(r[j], r[4 + j], 0x20), b = _mm256_permute2f128_ps(r[j], r[4 + j], 0x31);
     r[j] = a;

@@ -7,6 +7,8 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
+
+#include <cmath>
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
@@ -27,6 +29,7 @@ inline void store(float* p, Vec x) { _mm512_storeu_ps(p, x); }
 inline Vec add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
 inline Vec sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
 inline Vec mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+inline Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }  // b if either is NaN
 inline Vec round_nearest(Vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
@@ -34,6 +37,12 @@ inline Vec times_power_of_two(Vec x, Vec whole) { return _mm512_scalef_ps(x, who
 inline float sum_lanes(Vec x) { return _mm512_reduce_add_ps(x); }
 inline float max_lanes(Vec x) { return _mm512_reduce_max_ps(x); }
 inline Vec keep_first(Vec x, int64_t n, Vec otherwise) { return _mm512_mask_mov_ps(otherwise, first_lanes(n), x); }
+
+inline Vec if_less(Vec a, Vec b, Vec x, Vec y) {  // a < b ? x : y, so y if either is NaN
+  return _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), x);
+}
+typedef uint64_t Wide __attribute__((vector_size(64)));                                           // half as many lanes
+inline Wide mul_words(Wide a, Wide b) { return (Wide)_mm512_mul_epu32((__m512i)a, (__m512i)b); }  // of the lower halves
 
 inline Vec widen_bf16(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
 
@@ -68,20 +77,30 @@ inline void store_as(char* p, Vec x, int64_t n) {
   }
 }
 
-// rows[i][j] <-> rows[j][i] of 16 x 16 words: within 128-bit blocks, then the blocks.
-inline void transpose(Vec* r) {
-  Vec t[16];
-  for (int i = 0; i < 16; i += 2) {
+// Zero where a byte is not zero, else -inf; n < kLanes: bytes that are not read are zero.
+inline Vec load_seen(const char* p, int64_t n) {
+  const __m128i x = n < kLanes ? _mm_maskz_loadu_epi8(first_lanes(n), p) : _mm_loadu_si128((const __m128i*)p);
+  return _mm512_maskz_mov_ps(_mm_testn_epi8_mask(x, x), _mm512_set1_ps(-INFINITY));
+}
+
+// rows[i][j] <-> rows[j][i] of 4 x 4 words within every 128-bit block.
+inline void transpose4(Vec* r) {
+  Vec t[4];
+  for (int i = 0; i < 4; i += 2) {
     t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
     t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
   }
-  for (int i = 0; i < 16; i += 4) {
-    for (int j = 0; j < 2; ++j) {
-      const __m512d a = _mm512_castps_pd(t[i + j]), b = _mm512_castps_pd(t[i + j + 2]);
-      r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-      r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-    }
+  for (int j = 0; j < 2; ++j) {
+    const __m512d a = _mm512_castps_pd(t[j]), b = _mm512_castps_pd(t[j + 2]);
+    r[2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+    r[2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
   }
+}
+
+// rows[i][j] <-> rows[j][i] of 16 x 16 words: within 128-bit blocks, then the blocks.
+inline void transpose(Vec* r) {
+  Vec t[16];
+  for (int i = 0; i < 16; i += 4) transpose4(r + i);
   for (int j = 0; j < 4; ++j) {
     const Vec a = _mm512_shuffle_f32x4(r[j], r[4 + j], 0x44), b = _mm512_shuffle_f32x4(r[j], r[4 + j], 0xee);
     const Vec c = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0x44), d = _mm512_shuffle_f32x4(r[8 + j], r[12 + j], 0xee);

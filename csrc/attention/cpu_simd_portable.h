@@ -23,6 +23,7 @@ inline void store(float* p, Vec x) { std::memcpy(p, &x, sizeof x); }
 inline Vec add(Vec a, Vec b) { return a + b; }
 inline Vec sub(Vec a, Vec b) { return a - b; }
 inline Vec mul(Vec a, Vec b) { return a * b; }
+inline Vec div(Vec a, Vec b) { return a / b; }
 inline Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
 inline Vec max(Vec a, Vec b) { return a > b ? a : b; }  // b if either is NaN
 inline Vec round_nearest(Vec x) {
@@ -47,6 +48,10 @@ inline Vec keep_first(Vec x, int64_t n, Vec otherwise) {
   const int32_t k = static_cast<int32_t>(n);
   return IntVec{0, 1, 2, 3} < IntVec{k, k, k, k} ? x : otherwise;
 }
+
+inline Vec if_less(Vec a, Vec b, Vec x, Vec y) { return a < b ? x : y; }                 // so y if either is NaN
+typedef uint64_t Wide __attribute__((vector_size(16)));                                  // half as many lanes
+inline Wide mul_words(Wide a, Wide b) { return (a & 0xffffffffu) * (b & 0xffffffffu); }  // of the lower halves
 
 inline uint32_t bits_of(float x) {
   uint32_t bits;
@@ -106,6 +111,13 @@ inline void store_as(char* p, Vec x, int64_t n) {
   }
 }
 
+// Zero where a byte is not zero, else -inf; n < kLanes: bytes that are not read are zero.
+inline Vec load_seen(const char* p, int64_t n) {
+  Vec x;
+  for (int i = 0; i < kLanes; ++i) x[i] = i < n && p[i] ? 0.f : -INFINITY;
+  return x;
+}
+
 inline void transpose(Vec* r) {
   for (int i = 0; i < kLanes; ++i) {
     for (int j = 0; j < i; ++j) {
@@ -115,5 +127,7 @@ inline void transpose(Vec* r) {
     }
   }
 }
+
+inline void transpose4(Vec* r) { transpose(r); }
 
 }  // namespace aieng::attention::AIENG_ISA

@@ -1,29 +1,13 @@
 // Philox and Box-Muller over vectors: 4 * kWidth normals at a time, in the order in which the elements lie.
 //
-// V offers 32-bit counters in 64-bit lanes (one multiply gives both halves of a product; the upper halves may hold anything), two
-// such vectors for each vector of floats: set64, add64, mul32, high, xor3; merge (lower halves of two vectors, alternating);
-// uniform; transpose4 (4 x 4 within every 128-bit lane); kEven, kOdd: the order of counters for which transpose4 is all it takes.
+// V offers the lanes of philox_rounds, two such vectors for each vector of floats, and add64; merge (lower halves of two vectors,
+// alternating); uniform; transpose4 (4 x 4 within every 128-bit lane); kEven, kOdd: the order of counters for which transpose4 is
+// all it takes.
 #pragma once
 #include "philox.h"
 
 namespace aieng::diffusion {
 namespace {
-
-template <class V>
-AIENG_HD void philox_rounds(typename V::Int c[4], std::uint64_t seed) {
-  const typename V::Int m0 = V::set64(kPhiloxM0), m1 = V::set64(kPhiloxM1);
-  std::uint32_t k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
-#pragma GCC unroll 10
-  for (int round = 0; round < 10; ++round) {
-    const typename V::Int a = V::mul32(m0, c[0]), b = V::mul32(m1, c[2]);
-    c[0] = V::xor3(V::high(b), c[1], V::set64(k0));
-    c[1] = b;
-    c[2] = V::xor3(V::high(a), c[3], V::set64(k1));
-    c[3] = a;
-    k0 += kPhiloxW0;
-    k1 += kPhiloxW1;
-  }
-}
 
 template <class V>
 AIENG_HD void philox_normals(std::uint64_t seed, std::uint64_t offset, std::uint64_t block, typename V::Float z[4]) {

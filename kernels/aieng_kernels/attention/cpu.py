@@ -34,6 +34,12 @@ def _mask(q: Tensor, mask: Tensor | None) -> tuple[int, tuple[int, tuple[int, ..
     return 1 if mask.dtype is torch.bool else 3 if mask.dtype is q.dtype else 2, _tensor(mask)
 
 
+def _flat(o: Options) -> Options:
+    """The same, starts and lengths without gaps."""
+    starts = {name: x for name in ("q_starts", "k_starts", "k_lengths") if (x := getattr(o, name)) is not None}
+    return o._replace(**{name: x.contiguous() for name, x in starts.items()}) if starts else o
+
+
 def _asked(q: Tensor, o: Options) -> tuple[Any, ...]:
     """The options as bind_cpu.cpp takes them."""
     dropped = (_address(o.seed), dropout_threshold(o.dropout), 1 / (1 - o.dropout))
@@ -55,10 +61,11 @@ class _Native:
     @staticmethod
     def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:
         head_dim = q.shape[-1]
-        return o.beyond_causal if 1 <= head_dim <= _LARGEST_HEAD_DIM else f"head dim {head_dim} is not in 1..{_LARGEST_HEAD_DIM}"
+        return None if 1 <= head_dim <= _LARGEST_HEAD_DIM else f"head dim {head_dim} is not in 1..{_LARGEST_HEAD_DIM}"
 
     @classmethod
     def forward(cls, q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
+        o = _flat(o)
         out, lse = torch.empty_like(q), torch.empty(*q.shape[:3], dtype=torch.float32)
         cpu: Any = native("_cpu")
         cpu.attention_forward(*_problem(cls.isa, q, k, o), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr())
@@ -68,6 +75,7 @@ class _Native:
     def backward(
         cls, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, o: Options
     ) -> tuple[Tensor, Tensor, Tensor]:
+        o = _flat(o)
         dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
         inputs = (_tensor(dout), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr())
         cpu: Any = native("_cpu")

@@ -8,6 +8,8 @@ a rounding floor, over the whole output and over its worst row. The floor of an 
   result cancels to nothing (one key: dq = 0), the framework may hit zero by luck, and sums in another order may not,
 - for dq and dk, what the rounding of the saved out does to delta = rowsum(dout out): an ulp of the root sum of squares, which is
   3.5 standard deviations. (A framework that keeps the S x T probabilities, as torch does for float16, does not have this error.)
+- for all gradients, what the rounding of the saved lse, float32 by contract, does to each weight: half an ulp of lse, relative to
+  the weight. (Nor does such a framework have this one, which is the largest for a single query of many keys.)
 """
 
 from __future__ import annotations
@@ -126,7 +128,8 @@ def exact(p: Problem) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
     delta, abs_delta = (dout * out).sum(-1, keepdim=True), (dout.abs() * (prob * factor @ v.abs())).sum(-1, keepdim=True)
     ds = o.scale * slope * prob * (factor * (dout @ v.mT) - delta)
     saved = torch.finfo(p.q.dtype).eps * (dout * out).square().sum(-1, keepdim=True).sqrt()
-    ds_floor = abs(o.scale) * slope * prob * (ULP * (factor * (dout.abs() @ v.abs().mT) + abs_delta) + saved)
+    term = ULP * (1 + lse.nan_to_num(neginf=0.0).abs()[..., None] / 2)
+    ds_floor = abs(o.scale) * slope * prob * (term * (factor * (dout.abs() @ v.abs().mT) + abs_delta) + saved)
 
     def shared(x: Tensor) -> Tensor:
         return x.unflatten(1, (p.k.shape[1], p.group)).sum(2)
@@ -136,7 +139,7 @@ def exact(p: Problem) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         "out": ULP * (prob * factor @ v.abs()),
         "dq": ds_floor @ k.abs(),
         "dk": shared(ds_floor.mT @ q.abs()),
-        "dv": shared(ULP * ((prob * factor).mT @ dout.abs())),
+        "dv": shared((prob * factor * term).mT @ dout.abs()),
     }
     half_ulp = torch.finfo(p.q.dtype).eps / 2
     return values, {name: floor + half_ulp * values[name].abs() for name, floor in floors.items()}, lse
