@@ -23,9 +23,20 @@ from torch import Tensor
 from aieng_kernels.attention import ops
 from aieng_kernels.attention.checks import check_mask, check_probability, check_softcap, check_tensors, sides
 from aieng_kernels.attention.dropin import scaled_dot_product_attention
+from aieng_kernels.attention.flash_attn import flash_attn_func, flash_attn_varlen_func, flash_attn_with_kvcache
+from aieng_kernels.attention.install import install, uninstall
 from aieng_kernels.attention.options import UNLIMITED, Options
 
-__all__ = ["attention", "attention_with_lse", "scaled_dot_product_attention"]
+__all__ = [
+    "attention",
+    "attention_with_lse",
+    "flash_attn_func",
+    "flash_attn_varlen_func",
+    "flash_attn_with_kvcache",
+    "install",
+    "scaled_dot_product_attention",
+    "uninstall",
+]
 
 
 def attention(

@@ -74,7 +74,7 @@ def _not_fused(
         return f"query, key and value must have one dtype of {', '.join(ops.DTYPES.values())}"
     if not ((q.is_cpu and k.is_cpu and v.is_cpu) or (q.is_cuda and q.device == k.device == v.device)):
         return "query, key and value must be on one device, cpu or cuda"
-    if not _has_kernel(q.device.type, ops.DTYPES[q.dtype]):
+    if not has_kernel(q.device.type, ops.DTYPES[q.dtype]):
         return f"no kernel of ours takes {q.dtype} on {q.device.type} here"
     queries, keys = q.shape, k.shape
     if keys != v.shape or queries[:-3] != keys[:-3] or queries[-1] != keys[-1]:
@@ -101,5 +101,6 @@ def _mask_not_fused(mask: Tensor, q: Tensor, k: Tensor, is_causal: bool) -> str 
 
 
 @cache
-def _has_kernel(device: str, dtype: str) -> bool:
+def has_kernel(device: str, dtype: str) -> bool:
+    """Whether more than the definition takes this dtype on this kind of device here."""
     return any(i.name != "reference" for i in candidates("attention", device, dtype))
