@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from aieng_bench.define import Case, Unsupported, Work
+from aieng_bench.define import Case, KernelBenchmark, Unsupported, Work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,13 +141,57 @@ def refuse_float16_products(case: Case) -> None:
 
 
 def ours(case: Case, backend: str) -> Attention:
-    """Our implementation ``backend``; its refusal of the case's shapes becomes the cell's reason."""
+    """Our implementation ``backend``."""
+    from aieng_kernels.attention import attention
+
+    shape = (case.B, case.H, case.S, case.D)
+    refuse_unsupported(case, backend, shape, shape)
+    return lambda q, k, v: attention(q, k, v, is_causal=case.causal, backend=backend)
+
+
+def refuse_unsupported(case: Case, backend: str, queries: tuple[int, ...], keys: tuple[int, ...]) -> None:
+    """Raise Unsupported, with the implementation's own words, if it does not take tensors of these shapes."""
     import torch
     from aieng_kernels._family import named
-    from aieng_kernels.attention import attention
     from aieng_kernels.attention.options import Options
 
-    like = torch.empty((case.B, case.H, case.S, case.D), dtype=getattr(torch, case.dtype), device="meta")
-    if reason := named("attention", backend).load().supports(like, like, like, Options()):
+    q, k = (torch.empty(shape, dtype=getattr(torch, case.dtype), device="meta") for shape in (queries, keys))
+    if reason := named("attention", backend).load().supports(q, k, k, Options()):
         raise Unsupported(reason)
-    return lambda q, k, v: attention(q, k, v, is_causal=case.causal, backend=backend)
+
+
+def sdpa_by(case: Case, backend: str) -> Attention:
+    """torch's fused function held to one of its CUDA backends: ``CUDNN_``, ``FLASH_`` or ``EFFICIENT_ATTENTION``."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    chosen, attention = getattr(SDPBackend, backend), sdpa(case)
+
+    def held(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with sdpa_kernel(chosen):
+            return attention(q, k, v)
+
+    return held
+
+
+def flash_attn(case: Case) -> Attention:
+    """FlashAttention's own package, where it is installed; it takes heads behind the length."""
+    from flash_attn import flash_attn_func
+
+    def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out: Tensor = flash_attn_func(*(x.transpose(1, 2) for x in (q, k, v)), causal=case.causal)
+        return out.transpose(1, 2)
+
+    return attention
+
+
+def add_fused_peers(benchmark: KernelBenchmark, wrap: Callable[[Attention], Callable[..., Any]]) -> None:
+    """The fused attentions that people use on CUDA, each by name; ``wrap`` makes of one what is timed."""
+    for backend in ("cudnn", "flash", "efficient"):
+
+        def setup(case: Case, name: str = f"{backend.upper()}_ATTENTION") -> Callable[..., Any]:
+            return wrap(sdpa_by(case, name))
+
+        benchmark.contender(f"torch_{backend}", package="torch", devices=("cuda",), dtypes=("bfloat16", "float16"))(setup)
+    benchmark.contender(
+        "flash_attn", package="flash-attn", requires=("flash-attn",), devices=("cuda",), dtypes=("bfloat16", "float16")
+    )(lambda case: wrap(flash_attn(case)))

@@ -95,4 +95,5 @@ def _compiled(case: Case) -> Callable[..., Any]:
     return with_gradients(shared.compiled(case))
 
 
+shared.add_fused_peers(benchmark, with_gradients)
 add_ours(benchmark, "attention", lambda case, backend: with_gradients(shared.ours(case, backend)))

@@ -91,4 +91,5 @@ def _flex(case: Case) -> Callable[..., Any]:
     return lambda q, k, v: flex(q, k, v, block_mask=mask)
 
 
+shared.add_fused_peers(benchmark, lambda attention: attention)
 add_ours(benchmark, "attention", shared.ours)
