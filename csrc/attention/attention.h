@@ -44,11 +44,5 @@ AIENG_HD float natural_lse(float max_log2, float sum) {
   return sum > 0.f ? kLn2 * max_log2 + logf(sum) : sum == 0.f ? -INFINITY : sum;
 }
 
-// The same with a single rounding: every weight of the row takes its error on in the backward pass.
-AIENG_HD float rounded_lse(float max_log2, float sum) {
-  if (!(sum > 0.f)) return natural_lse(max_log2, sum);
-  return static_cast<float>(0.69314718055994530942 * max_log2 + log(static_cast<double>(sum)));
-}
-
 }  // namespace
 }  // namespace aieng::attention

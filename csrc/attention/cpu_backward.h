@@ -5,23 +5,19 @@
 #include <initializer_list>
 
 #include "cpu_backward_plan.h"
-#include "cpu_dropout.h"
 #include "cpu_pack.h"
-#include "cpu_scores.h"
+#include "cpu_softmax_gradient.h"
 
 namespace aieng::attention::AIENG_ISA {
 
-static_assert(kQueries % kPanel == 0 && kKeys % 4 == 0 && kKeys % kLanes == 0);
+static_assert(kQueries % kPanel == 0);
 
 template <class Words, Type kType>
 class BackwardKernel {
  public:
   explicit BackwardKernel(const Backward& f)
       : f_(f),
-        scores_(f),
-        dropped_(f),
-        drops_(drops(f)),
-        asks_(drops_ || shapes_scores(f)),
+        softmax_(f),
         plan_(f),
         group_(f.Hq / greatest<int64_t>(f.Hkv, 1)),
         words_d_(ceil_div(f.D, Words::kPerWord)),
@@ -36,7 +32,7 @@ class BackwardKernel {
   bool run() {
     Block sizes;
     const int64_t per_thread = layout(sizes, nullptr);
-    Scratch scratch(plan_.table_size() + f_.threads * per_thread + plan_.rows_apart() * row_d_);
+    Scratch scratch(plan_.table_size() + f_.threads * per_thread + plan_.rows_apart * row_d_);
     if (!scratch.data()) return false;
     plan_.count(scratch.data());
     float *own = scratch.data() + plan_.table_size(), *partials = own + f_.threads * per_thread;
@@ -49,7 +45,7 @@ class BackwardKernel {
         const auto item = plan_.run(i);
         keys_of_run(block, item.share, item.head, item.chunk, partials + item.partial * row_d_);
       }
-      if (plan_.rows_apart()) {
+      if (plan_.rows_apart) {
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < plan_.sequences * f_.Hq; ++i) sum_runs(i / f_.Hq, i % f_.Hq, partials);
       }
@@ -62,7 +58,7 @@ class BackwardKernel {
   struct Block {
     float *q_lanes, *dout_lanes, *q_rows, *dout_rows, *lse, *delta, *dq;
     float *k, *v, *k_rows, *dk, *dv;
-    float *p, *ds, *ds_pairs, *mask, *kept;
+    Square square;
   };
 
   int64_t layout(Block& block, float* base) const {
@@ -75,10 +71,7 @@ class BackwardKernel {
     for (float** rows : {&block.k, &block.v}) *rows = cut.take(kKeys * a_row_);
     block.k_rows = cut.take(ceil_div(vectors_d_, kTileVecs) * k_panel_);
     for (float** gradient : {&block.dk, &block.dv}) *gradient = cut.take(plan_.most_keys * row_d_);
-    for (float** square : {&block.p, &block.ds}) *square = cut.take(kKeys * kQueries);
-    block.ds_pairs = Words::kPerWord == 1 ? block.ds : cut.take(kKeys / 2 * kQueries);
-    block.mask = cut.take(scores_.masked() ? kKeys * kQueries : 0);
-    block.kept = cut.take(drops_ ? kKeys * kQueries : 0);
+    softmax_.layout(block.square, cut);
     return cut.used;
   }
 
@@ -172,89 +165,16 @@ class BackwardKernel {
   void meet(Block& block, const Sequence& s, int64_t head, int64_t m, int64_t key, int64_t keys, int64_t at, float* dq) const {
     const int64_t first = m * kQueries, queries = least(kQueries, s.band.queries - first);
     const int64_t words = ceil_div(queries, Words::kPerWord), vectors = ceil_div(queries, kLanes), panel = words_d_ * kPanel;
+    const Square& square = block.square;
     const float *q = block.q_lanes + m * lanes_size_, *dout = block.dout_lanes + m * lanes_size_;
-    multiply<Words, Into::kSet>({words_d_, block.k, a_row_, 1, q, panel, block.p, kQueries}, keys, vectors);
-    multiply<Words, Into::kSet>({words_d_, block.v, a_row_, 1, dout, panel, block.ds, kQueries}, keys, vectors);
-    // Of row n, lanes [n + low, n + high) see the key.
-    const int64_t low = key - s.band.high + 1 - first, high = key - s.band.low + 1 - first;
-    if (asks_ || high < queries) {
-      lay_out_what_is_asked(block, s, head, first, queries, key, keys);
-      differentiate_pairs<true>(block, first, queries, keys, low, high);
-    } else {
-      differentiate_pairs<false>(block, first, queries, keys, low, high);
-    }
+    multiply<Words, Into::kSet>({words_d_, block.k, a_row_, 1, q, panel, square.p, kQueries}, keys, vectors);
+    multiply<Words, Into::kSet>({words_d_, block.v, a_row_, 1, dout, panel, square.ds, kQueries}, keys, vectors);
+    softmax_.differentiate(square, s, head, first, queries, key, keys, block.lse + first, block.delta + first);
     const float *q_rows = block.q_rows + m * q_size_, *dout_rows = block.dout_rows + m * q_size_;
-    multiply<Words, Into::kAdd>({words, block.p, kQueries, 1, dout_rows, q_panel_, block.dv + at, row_d_}, keys, vectors_d_);
-    multiply<Words, Into::kAdd>({words, block.ds, kQueries, 1, q_rows, q_panel_, block.dk + at, row_d_}, keys, vectors_d_);
+    multiply<Words, Into::kAdd>({words, square.p, kQueries, 1, dout_rows, q_panel_, block.dv + at, row_d_}, keys, vectors_d_);
+    multiply<Words, Into::kAdd>({words, square.ds, kQueries, 1, q_rows, q_panel_, block.dk + at, row_d_}, keys, vectors_d_);
     const int64_t key_words = ceil_div(keys, Words::kPerWord);
-    multiply<Words, Into::kAdd>({key_words, block.ds_pairs, 1, kQueries, block.k_rows, k_panel_, dq, row_d_}, queries, vectors_d_);
-  }
-
-  // The mask and what dropout keeps, keys in rows and queries in lanes like the scores.
-  void lay_out_what_is_asked(Block& block, const Sequence& s, int64_t head, int64_t query, int64_t queries, int64_t key,
-                             int64_t keys) const {
-    for (int64_t lane = 0; lane < queries; lane += kLanes) {
-      for (int64_t n = 0; scores_.masked() && n < keys; n += kLanes) {
-        Vec square[kLanes];
-        for (int64_t r = 0; r < kLanes; ++r) {
-          const bool there = lane + r < queries;
-          square[r] = there ? scores_.mask_at(scores_.mask_row(s, head, query + lane + r), key + n, keys - n) : zero();
-        }
-        transpose(square);
-        for (int64_t r = 0; r < kLanes; ++r) store(block.mask + (n + r) * kQueries + lane, square[r]);
-      }
-      for (int64_t n = 0; drops_ && n < keys; n += 4) {
-        Vec kept[4];
-        dropped_.of_queries(s, head, query + lane, key + n, kept);
-        for (int64_t r = 0; r < 4; ++r) store(block.kept + (n + r) * kQueries + lane, kept[r]);
-      }
-    }
-  }
-
-  template <bool kAsked>
-  void differentiate_pairs(Block& block, int64_t query, int64_t queries, int64_t keys, int64_t low, int64_t high) const {
-    for (int64_t n = 0; n < keys; n += 2) {
-      for (int64_t lane = 0; lane < queries; lane += kLanes) {
-        differentiate<kAsked>(block, n, query, lane, keys, n + low - lane, n + high - lane);
-      }
-    }
-  }
-
-  // Two rows of products become p = 2^((scale product - lse) log2 e), and their dp become ds = p (dp - delta), as words, in place;
-  // p is zero before lane `low` of the first row, low + 1 of the second. If more is asked for: p before dropout in ds, times the
-  // soft cap's slope, and from lane `high` on zero too.
-  template <bool kAsked>
-  void differentiate(Block& block, int64_t n, int64_t query, int64_t lane, int64_t keys, int64_t low, int64_t high) const {
-    const Vec lse = load(block.lse + query + lane), delta = load(block.delta + query + lane);
-    const Vec scale = set1(f_.scale), log2_e = set1(kLog2E);
-    Vec ds[2] = {zero(), zero()};
-    for (int64_t r = 0; r < 2 && n + r < keys; ++r, ++low, ++high) {
-      const int64_t at = (n + r) * kQueries;
-      float *p_row = block.p + at, *ds_row = block.ds + at;
-      if constexpr (kAsked) {
-        Vec slope, score = scores_.capped(load(p_row + lane), slope), dp = load(ds_row + lane);
-        if (scores_.masked()) score = scores_.with_mask(score, load(block.mask + at + lane));
-        const Vec exponent = mul(sub(only(score, low, high), lse), log2_e);
-        // Of scores near the lowest number, an ulp is a large power of two.
-        Vec p = exp2<Words::kExp2Degree>(if_less(zero(), exponent, zero(), exponent));
-        Vec kept = p;
-        if (drops_) {
-          const Vec ones = load(block.kept + at + lane);
-          kept = mul(p, ones);
-          dp = mul(dp, mul(ones, set1(f_.dropout.rescale)));
-        }
-        ds[r] = mul(mul(p, slope), sub(dp, delta));
-        Words::store_row(p_row, lane, kept);
-      } else {
-        const Vec minus_lse = sub(zero(), lse);
-        Vec p = exp2<Words::kExp2Degree>(mul(fma(load(p_row + lane), scale, minus_lse), log2_e));
-        if (low > 0) p = keep_first(zero(), least<int64_t>(low, kLanes), p);
-        ds[r] = mul(p, sub(load(ds_row + lane), delta));
-        Words::store_row(p_row, lane, p);
-      }
-      Words::store_row(ds_row, lane, ds[r]);
-    }
-    if constexpr (Words::kPerWord == 2) Words::store_pair(block.ds_pairs + n / 2 * kQueries + lane, 0, ds[0], ds[1]);
+    multiply<Words, Into::kAdd>({key_words, square.ds_pairs, 1, kQueries, block.k_rows, k_panel_, dq, row_d_}, queries, vectors_d_);
   }
 
   // Rows [row, row + count) of a contiguous output: the sum of `terms` parts, in order, `stride` apart, times `factor`.
@@ -270,9 +190,7 @@ class BackwardKernel {
   }
 
   const Backward& f_;
-  const Scores<kType> scores_;
-  const Dropped dropped_;
-  const bool drops_, asks_;
+  const SoftmaxGradient<Words, kType> softmax_;
   BackwardPlan plan_;
   const int64_t group_, words_d_, vectors_d_, row_d_, a_row_, lanes_size_, q_panel_, q_size_, k_panel_;
 };

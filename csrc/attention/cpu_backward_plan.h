@@ -19,6 +19,7 @@ class BackwardPlan {
   const int64_t sequences;
   int64_t most_queries = 0, most_keys = 0;  // of a sequence, and of a run
   int64_t most_queries_undivided = 0;       // of a sequence that is a single run
+  int64_t rows_apart = 0;                   // of dq, that are summed up apart, over all runs
 
   explicit BackwardPlan(const Problem& f) : sequences(sequences_of(f)), f_(f) {
     int64_t most = 0;
@@ -30,10 +31,11 @@ class BackwardPlan {
       most_queries = greatest(most_queries, band.queries);
     }
     const bool alike = total_ == most * sequences, even = alike && sequences * f.Hkv % f.threads == 0;
-    divided_ = f.Hkv && !even && most * 8 * f.threads > total_ * f.Hkv;
+    divided_ = f.threads > 1 && f.Hkv && !even && most * 8 * f.threads > total_ * f.Hkv;
     for (int64_t n = 0; n < sequences; ++n) {
       const Share share = share_of(n);
       most_keys = greatest(most_keys, share.keys);
+      rows_apart += apart(share);
       if (share.chunks == 1) most_queries_undivided = greatest(most_queries_undivided, share.s.band.queries);
     }
   }
@@ -49,13 +51,6 @@ class BackwardPlan {
 
   int64_t table_size() const { return Scratch::padded(4 * (sequences + 1)); }  // floats
 
-  // Rows of dq that are summed up apart, over all runs.
-  int64_t rows_apart() const {
-    int64_t rows = 0;
-    for (int64_t n = 0; n < sequences; ++n) rows += rows_apart(share_of(n));
-    return rows;
-  }
-
   void count(float* table) {
     before_ = reinterpret_cast<int64_t*>(table);
     partial_ = before_ + sequences + 1;
@@ -63,7 +58,7 @@ class BackwardPlan {
     for (int64_t n = 0; n < sequences; ++n) {
       const Share share = share_of(n);
       before_[n + 1] = before_[n] + share.chunks * f_.Hkv;
-      partial_[n + 1] = partial_[n] + rows_apart(share);
+      partial_[n + 1] = partial_[n] + apart(share);
     }
   }
 
@@ -81,7 +76,7 @@ class BackwardPlan {
   int64_t partial(int64_t n) const { return partial_[n]; }
 
  private:
-  int64_t rows_apart(const Share& share) const { return share.chunks > 1 ? share.chunks * f_.Hq * share.s.band.queries : 0; }
+  int64_t apart(const Share& share) const { return share.chunks > 1 ? share.chunks * f_.Hq * share.s.band.queries : 0; }
 
   const Problem& f_;
   int64_t total_ = 0;

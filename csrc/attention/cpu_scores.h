@@ -18,6 +18,12 @@ inline Vec tanh(Vec y) {
   return if_less(size, set1(0.625f), fma(mul(y, square), p, y), if_less(y, zero(), sub(zero(), large), large));
 }
 
+// natural_lse with a single rounding: every weight of the row takes its error on in the backward pass.
+inline float rounded_lse(float max_log2, float sum) {
+  if (!(sum > 0.f)) return natural_lse(max_log2, sum);
+  return static_cast<float>(0.69314718055994530942 * max_log2 + log(static_cast<double>(sum)));
+}
+
 // Lanes [first, end) of x, -inf in the others.
 inline Vec only(Vec x, int64_t first, int64_t end) {
   const Vec hidden = set1(-INFINITY);
