@@ -57,8 +57,9 @@ CELL, WANDER = 16, 2
 """Distance of neighbouring cells' centres, and how far an object's centre may lie from its cell's, in half pixels."""
 TURNS = 16
 """Directions of the quarter circle that an object may be turned to."""
-WORDS = ("", "<start>", "<end>", "a", "and", "small", "large", "at", "the", *COLOURS, *SHAPES, *ROWS, *COLUMNS)
-"""The vocabulary of captions; a word's number is its place. The empty word pads."""
+WORDS = ("", "<start>", "a", "and", "small", "large", "at", "the", *COLOURS, *SHAPES, *ROWS, *COLUMNS, "<end>")
+"""The vocabulary of captions; a word's number is its place. The empty word pads; as in CLIP's own,
+the largest number ends."""
 END = WORDS.index("<end>")
 HEADER, PER_OBJECT = 4 + len(ROWS) * len(COLUMNS), 9
 """Words that a scene and each of its objects are drawn from: see :func:`backgrounds`, :func:`render` and :func:`place`."""
