@@ -1,4 +1,4 @@
-"""The one training loop of a study's networks, and how training and inference are measured."""
+"""The one training loop of the studies' networks, what a task replaces of it, and how training and inference are measured."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aieng_bench.measure.memory import peak_growth
-from aieng_suites.vision._data import Digits, Part, augment, standardised
+from aieng_suites.vision.data import Dataset, Part
 
-TARGET = 0.95
-"""Validation accuracy whose first reaching is timed."""
 THROUGHPUT_BATCH, THROUGHPUT_REPEATS = 256, 20
 LATENCY_CALLS, LATENCY_WARMUP = 400, 20
 PROBE_STEPS = 3
@@ -29,12 +27,11 @@ PROBE_STEPS = 3
 
 @dataclass(frozen=True)
 class Recipe:
-    """AdamW (arXiv:1711.05101), linear warm-up, then a cosine to zero (arXiv:1608.03983); smoothed labels (arXiv:1512.00567)."""
+    """AdamW (arXiv:1711.05101), linear warm-up, then a cosine to zero (arXiv:1608.03983)."""
 
     learning_rate: float
     weight_decay: float = 0.05
     batch: int = 32
-    label_smoothing: float = 0.1
     warmup: float = 0.1
     """Share of all steps."""
 
@@ -44,6 +41,44 @@ class Recipe:
         if step < warm:
             return self.learning_rate * (step + 1) / warm
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+class Task:
+    """What is learnt, and how well: classification with smoothed labels (arXiv:1512.00567), unless a study's task says otherwise.
+
+    A task holds no state: what training changes beside weights (a teacher's average, say) is a buffer of the model.
+    """
+
+    quality = "accuracy"
+    target = 0.95
+    """Validation quality whose first reaching is timed."""
+    label_smoothing = 0.1
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+
+    def loss(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Mean loss of a batch as the data set gives it; what is random comes from ``generator`` (on the CPU)."""
+        scores = model(self.data.augmented(images, generator))
+        return functional.cross_entropy(scores, labels, label_smoothing=self.label_smoothing)
+
+    def stepped(self, model: nn.Module, progress: float) -> None:
+        """What follows a step of the optimizer; ``progress`` is the share of all steps that are done."""
+
+    def predictor(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+        """What inference runs: scores of standardised images."""
+        return model
+
+    def score(self, predict: Callable[[Tensor], Tensor], part: Part, device: str) -> float:
+        """Quality of predictions on a part: the share of its images that get the highest score for their label."""
+        images, labels = tensors(part, device)
+        return float((in_batches(predict, self.data.standardised(images)).argmax(1) == labels).double().mean())
+
+    def judge(self, model: nn.Module, part: Part, device: str) -> float:
+        """Quality of the model on a part."""
+        model.eval()
+        with torch.inference_mode():
+            return self.score(self.predictor(model), part, device)
 
 
 @dataclass(frozen=True)
@@ -56,7 +91,7 @@ class Fit:
     images_per_s: float
     """Of the median epoch."""
     validation: tuple[float, ...]
-    """Accuracy after each epoch."""
+    """Quality after each epoch."""
     loss: float
     """Mean over the batches of the last epoch."""
 
@@ -64,14 +99,15 @@ class Fit:
 class Training:
     """A new model and what its training needs. Weights, order and augmentation come from ``seed``; torch's own state is kept."""
 
-    def __init__(self, build: Callable[[], nn.Module], recipe: Recipe, data: Digits, epochs: int, seed: int, device: str) -> None:
+    def __init__(self, build: Callable[[], nn.Module], recipe: Recipe, task: Task, epochs: int, seed: int, device: str) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.model = build().to(device)
-        self.recipe, self.data, self.epochs, self.device = recipe, data, epochs, device
-        self.images, self.labels = tensors(data.train, device)
+        self.recipe, self.task, self.epochs, self.device = recipe, task, epochs, device
+        self.images, self.labels = tensors(task.data.train, device)
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.steps, self.step = epochs * math.ceil(len(self.labels) / recipe.batch), 0
 
     def batches(self) -> tuple[Tensor, ...]:
@@ -83,16 +119,16 @@ class Training:
         """One step on the chosen images; returns the loss."""
         self.optimizer.param_groups[0]["lr"] = self.recipe.rate(self.step, self.steps)
         chosen = chosen.to(self.device)
-        scores = self.model(standardised(augment(self.images[chosen], self.generator)))
-        loss: Tensor = functional.cross_entropy(scores, self.labels[chosen], label_smoothing=self.recipe.label_smoothing)
+        loss = self.task.loss(self.model, self.images[chosen], self.labels[chosen], self.generator)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.step += 1
+        self.task.stepped(self.model, self.step / self.steps)
         return loss.detach()
 
     def run(self) -> Fit:
-        """All epochs, with the validation accuracy after each."""
+        """All epochs, with the validation quality after each."""
         times: list[float] = []
         validation: list[float] = []
         loss = math.nan
@@ -102,8 +138,8 @@ class Training:
             begin = now(self.device)
             loss = float(torch.stack([self.advance(chosen) for chosen in self.batches()]).mean())
             times.append(now(self.device) - begin)
-            validation.append(accuracy(self.model, self.data.validation, self.device))
-            if to_target is None and validation[-1] >= TARGET:
+            validation.append(self.task.judge(self.model, self.task.data.validation, self.device))
+            if to_target is None and validation[-1] >= self.task.target:
                 to_target = sum(times)
         return Fit(
             model=self.model,
@@ -115,33 +151,31 @@ class Training:
         )
 
 
-def figures(
-    build: Callable[[], nn.Module], recipe: Recipe, data: Digits, *, epochs: int, seed: int, device: str
-) -> dict[str, float]:
+def figures(build: Callable[[], nn.Module], recipe: Recipe, task: Task, *, epochs: int, seed: int, device: str) -> dict[str, float]:
     """Every figure of one seed: train with the memory watched, judge on the test part, time inference.
 
-    Raises RuntimeError if the validation accuracy never reached ``TARGET``.
+    Raises RuntimeError if the validation quality never reached the task's target.
     """
 
     def training() -> Training:
-        return Training(build, recipe, data, epochs, seed, device)
+        return Training(build, recipe, task, epochs, seed, device)
 
     deterministic = is_deterministic(training)
     fits: list[Fit] = []
     peak = peak_bytes(lambda: fits.append(training().run()), device)
     (fit,) = fits
-    images = standardised(tensors(data.test, device)[0])
+    images = task.data.standardised(tensors(task.data.test, device)[0][:THROUGHPUT_BATCH])
     fit.model.eval()
     with torch.inference_mode():
-        speed = inference(fit.model, images[:1], images[:THROUGHPUT_BATCH], device)
+        speed = inference(task.predictor(fit.model), images[:1], images, device)
     return {
-        "accuracy": accuracy(fit.model, data.test, device),
-        "time_to_95_s": reached(fit.seconds_to_target, fit.validation),
+        task.quality: task.judge(fit.model, task.data.test, device),
+        f"time_to_{round(100 * task.target)}_s": reached(fit.seconds_to_target, fit.validation, task.target),
         "train_images_per_s": fit.images_per_s,
         **speed,
         "parameters": float(sum(p.numel() for p in fit.model.parameters())),
         "peak_bytes": peak,
-        "_validation_accuracy": fit.validation[-1],
+        f"_validation_{task.quality}": fit.validation[-1],
         "_training_s": fit.seconds,
         "_final_loss": fit.loss,
         "_deterministic": float(deterministic),
@@ -159,10 +193,10 @@ def peak_bytes(call: Callable[[], Any], device: str) -> float:
     return float(growth)
 
 
-def reached(seconds: float | None, validation: Sequence[float]) -> float:
+def reached(seconds: float | None, validation: Sequence[float], target: float) -> float:
     """The time to the target; a run that never got there has none, and says how far it came."""
     if seconds is None:
-        raise RuntimeError(f"validation accuracy never reached {TARGET}; the best was {max(validation):.4f}")
+        raise RuntimeError(f"the validation quality never reached {target}; the best was {max(validation):.4f}")
     return seconds
 
 
@@ -174,16 +208,13 @@ def now(device: str) -> float:
 
 
 def tensors(part: Part, device: str) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, 8, 8) and labels (N,) on the device."""
-    return torch.from_numpy(part.images).unsqueeze(1).to(device), torch.from_numpy(part.labels).to(device)
+    """Images (N, C, H, W) and labels on the device."""
+    return torch.from_numpy(part.images).to(device), torch.from_numpy(part.labels).to(device)
 
 
-def accuracy(model: nn.Module, part: Part, device: str) -> float:
-    """Share of the part's images that get the highest score for their label."""
-    images, labels = tensors(part, device)
-    model.eval()
-    with torch.inference_mode():
-        return float((model(standardised(images)).argmax(1) == labels).double().mean())
+def in_batches(predict: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """``predict`` of all images, a batch of ``THROUGHPUT_BATCH`` at a time, so that judging needs little memory."""
+    return torch.cat([predict(some) for some in torch.split(images, THROUGHPUT_BATCH)])
 
 
 def inference(predict: Callable[[Any], Any], one: Any, many: Any, device: str = "cpu") -> dict[str, float]:

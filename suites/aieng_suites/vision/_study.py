@@ -1,0 +1,78 @@
+"""What the studies share: metrics, the hash of what a study is made of, the attention under a transformer, the run of a network.
+
+Importing this imports no torch, as importing a study must not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aieng_kernels._family import candidates, declared
+
+from aieng_bench.define import Case, Metric, Unsupported
+
+if TYPE_CHECKING:
+    from aieng_suites.vision._training import Recipe, Task
+    from aieng_suites.vision.models.vit import Attention
+
+Run = Callable[[int], dict[str, float]]
+FOLDER = Path(__file__).parent
+SHARED = ("_study.py", "_training.py", "data/__init__.py")
+
+
+def figures_of(quality: Metric, target: float) -> tuple[Metric, ...]:
+    """The metrics of a trained network, as ``_training.figures`` gives them: quality, time to it, speed, size, memory."""
+    percent = round(100 * target)
+    return (
+        quality,
+        Metric(f"time_to_{percent}_s", "s", "lower", f"training time to {percent} % validation {quality.name}"),
+        Metric("train_images_per_s", "images/s", "higher", "training throughput"),
+        Metric("inference_images_per_s", "images/s", "higher", "inference throughput, batch 256"),
+        Metric("latency_p50_us", "µs", "lower", "latency p50, batch 1"),
+        Metric("latency_p99_us", "µs", "lower", "latency p99, batch 1"),
+        Metric("parameters", "", "lower", "parameters"),
+        Metric("peak_bytes", "B", "lower", "peak memory of training"),
+    )
+
+
+def source(*files: str, attention: bool = False) -> Callable[[], str]:
+    """Function that hashes what a study is made of: ``files`` of this folder, what all share and, if asked, our attention."""
+
+    def hashed() -> str:
+        whole = hashlib.sha256(b"\0".join((FOLDER / name).read_bytes() for name in (*SHARED, *files)))
+        if attention:
+            whole.update(declared("attention")[0].source_hash().encode())
+        return whole.hexdigest()[:16]
+
+    return hashed
+
+
+def our_attention(case: Case) -> Attention:
+    """Our attention under torch's signature. Unsupported where only the plain-torch definition of it would run."""
+    if all(i.name == "reference" for i in candidates("attention", case.device, "float32")):
+        raise Unsupported(f"no compiled attention for float32 on {case.device} here")
+    from aieng_kernels.attention import scaled_dot_product_attention
+
+    return scaled_dot_product_attention
+
+
+def torch_attention() -> Attention:
+    """torch's own."""
+    from torch.nn.functional import scaled_dot_product_attention
+
+    return scaled_dot_product_attention
+
+
+def network(case: Case, build: Callable[[], Any], recipe: Recipe, task: Task) -> Run:
+    """The run of a network: train it for the case's epochs from the seed, judge it on the test part, time its inference."""
+    from aieng_suites.vision import _training
+
+    device, epochs = case.device, case.epochs
+
+    def run(seed: int) -> dict[str, float]:
+        return _training.figures(build, recipe, task, epochs=epochs, seed=seed, device=device)
+
+    return run
