@@ -23,12 +23,19 @@ ViewOf<Pointed*> view(const Tensor& t) {
   return {aieng::pointer<Pointed>(t.first), t.second[0], t.second[1], t.second[2]};
 }
 
-// What is asked beside q, k and v, in the order in which cpu.py's _asked gives it; addresses are 0 where there is no tensor.
+// What is asked beside q, k and v, in the order in which cpu.py gives it; addresses are 0 where there is no tensor.
 using Window = std::tuple<int64_t, int64_t, bool>;                                   // left, right, bottom-right
 using MaskOf = std::tuple<int, Tensor>;                                              // kind
 using DropoutOf = std::tuple<Address, uint64_t, float>;                              // seed, dropped, rescale
 using LengthsOf = std::tuple<int64_t, Address, Address, Address, int64_t, int64_t>;  // as Lengths
-using Asked = std::tuple<float, Window, float, MaskOf, DropoutOf, LengthsOf>;        // scale, softcap
+struct Asked {
+  float scale;
+  Window window;
+  float softcap;
+  MaskOf mask;
+  DropoutOf dropout;
+  LengthsOf lengths;
+};
 
 Problem problem(const Four& q, const Four& k, int type, const Asked& asked, int threads) {
   const auto& [scale, window, softcap, mask, dropout, lengths] = asked;
@@ -73,6 +80,10 @@ AIENG_BIND(attention) {
 #else
 #define AIENG_EACH(pass) pass##_portable, nullptr, nullptr, nullptr
 #endif
+  py::class_<Asked>(m, "AttentionOptions", "Converted once: for a small call, taking its tuples apart takes longer than attention.")
+      .def(py::init([](float scale, Window window, float softcap, MaskOf mask, DropoutOf dropout, LengthsOf lengths) {
+        return Asked{scale, window, softcap, mask, dropout, lengths};
+      }));
   m.def(
       "attention_forward",
       [](const std::string& isa, int type, const Four& q_shape, const Four& k_shape, const Asked& asked, int threads,

@@ -1,9 +1,6 @@
-"""Calls past torch's dispatcher where that would do nothing: through it to a kernel in Python takes 9 us, this check 2."""
+"""Whether torch's dispatcher may be passed by: through it to a kernel in Python takes 9 us, this check 2."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,11 +15,6 @@ _TENSOR = (
     *(_CPU.add(_KEY.ADInplaceOrView).add(_KEY.AutogradCPU), _CPU),
     *(_CUDA.add(_KEY.ADInplaceOrView).add(_KEY.AutogradCUDA), _CUDA),
 )
-
-
-def call(operator: Any, kernel: Callable[..., Any], tensors: tuple[Tensor | None, ...], *arguments: Any) -> Any:
-    """``operator(*tensors, *arguments)``, whose implementation for every device is ``kernel`` of the same arguments."""
-    return kernel(*tensors, *arguments) if is_plain(tensors) else operator(*tensors, *arguments)
 
 
 def is_plain(tensors: tuple[Tensor | None, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -27,10 +28,11 @@ def _address(x: Tensor | None) -> int:
     return 0 if x is None else x.data_ptr()
 
 
-def _mask(q: Tensor, mask: Tensor | None) -> tuple[int, tuple[int, tuple[int, ...]]]:
+def _mask(q: Tensor | None, mask: Tensor | None) -> tuple[int, tuple[int, tuple[int, ...]]]:
     """Its kind, as Mask::Kind in cpu_api.h, and where it lies."""
     if mask is None:
         return 0, _NO_TENSOR
+    assert q is not None
     return 1 if mask.dtype is torch.bool else 3 if mask.dtype is q.dtype else 2, _tensor(mask)
 
 
@@ -40,12 +42,24 @@ def _flat(o: Options) -> Options:
     return o._replace(**{name: x.contiguous() for name, x in starts.items()}) if starts else o
 
 
-def _asked(q: Tensor, o: Options) -> tuple[Any, ...]:
-    """The options as bind_cpu.cpp takes them."""
+def _asked(q: Tensor, o: Options) -> Any:
+    """The options as the native module keeps them; those without a tensor are made once, for a small call is soon done."""
+    if o.mask is None and o.seed is None and o.q_starts is None and o.k_lengths is None:
+        return _asked_without_tensors(o)
+    return _made(q, o)
+
+
+@lru_cache
+def _asked_without_tensors(o: Options) -> Any:
+    return _made(None, o)
+
+
+def _made(q: Tensor | None, o: Options) -> Any:
     dropped = (_address(o.seed), dropout_threshold(o.dropout), 1 / (1 - o.dropout))
     sequences = 0 if o.q_starts is None else o.q_starts.shape[0] - 1
     lengths = (sequences, _address(o.q_starts), _address(o.k_starts), _address(o.k_lengths), o.longest_q, o.longest_k)
-    return o.scale, (o.left, o.right, o.bottom_right), o.softcap, _mask(q, o.mask), dropped, lengths
+    cpu: Any = native("_cpu")
+    return cpu.AttentionOptions(o.scale, (o.left, o.right, o.bottom_right), o.softcap, _mask(q, o.mask), dropped, lengths)
 
 
 def _problem(isa: str, q: Tensor, k: Tensor, o: Options) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from torch.nn import functional
 from aieng_kernels._family import candidates
 from aieng_kernels.attention import checks, ops
 from aieng_kernels.attention.options import UNLIMITED, Options
+
+FEWEST_PRODUCTS = 1 << 22
+"""Multiply-adds of q k^T from which ours is called on a CPU: below, getting to a kernel through Python costs more than it saves."""
 
 
 def scaled_dot_product_attention(
@@ -27,11 +30,15 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """``torch.nn.functional.scaled_dot_product_attention`` with our kernels under it.
 
-    What is not fused goes to torch's own function: a mask that wants a gradient, fewer than 3 dimensions, value of another shape
-    than key, batches that broadcast, float64, other devices, and every wrong argument, which torch reports. Dropout draws its seed
-    from torch's default generator, and then drops other weights than torch would. ``backend`` forces one of our implementations by
-    name; ValueError if the call is one of those that go to torch.
+    Small calls on a CPU go to torch's own function, which is sooner done, and so does what is not fused: a mask that wants a
+    gradient, fewer than 3 dimensions, value of another shape than key, batches that broadcast, float64, other devices, and every
+    wrong argument, which torch reports. Dropout draws its seed from torch's default generator, and then drops other weights than
+    torch would. ``backend`` forces one of our implementations by name; ValueError if the call is one that is not fused.
     """
+    if backend is None and query.is_cpu and query.ndim > 2 and query.numel() * key.shape[-2] < FEWEST_PRODUCTS:
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
     reason = _not_fused(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
     if reason is None and query.ndim == 4:
         return _fused(query, key, value, attn_mask, dropout_p, is_causal, scale, backend)
@@ -58,11 +65,17 @@ def _fused(
     scale: float | None,
     backend: str | None,
 ) -> Tensor:
-    mask = None if attn_mask is None else checks.check_mask(attn_mask, q, k)
-    right = 0 if is_causal else UNLIMITED
-    seed = ops.new_seed(q) if dropout_p else None
-    options = Options(mask, seed, scale=ops.softmax_scale(q, scale), right=right, dropout=dropout_p)
+    options = _scaled(ops.softmax_scale(q, scale), is_causal)
+    if attn_mask is not None:
+        options = options._replace(mask=checks.check_mask(attn_mask, q, k))
+    if dropout_p:
+        options = options._replace(seed=ops.new_seed(q), dropout=dropout_p)
     return ops.forward(q, k, v, options, backend)[0]
+
+
+@lru_cache
+def _scaled(scale: float, is_causal: bool) -> Options:
+    return Options(scale=scale, right=0 if is_causal else UNLIMITED)
 
 
 def _not_fused(

@@ -18,14 +18,12 @@ import torch
 from torch import Tensor
 
 from aieng_kernels.attention import checks, ops
-from aieng_kernels.attention.dropin import has_kernel
+from aieng_kernels.attention.dropin import FEWEST_PRODUCTS, has_kernel
 from aieng_kernels.attention.options import UNLIMITED, Options
 
 _FORWARD = "_scaled_dot_product_flash_attention_for_cpu"
 _BACKWARD = f"{_FORWARD}_backward"
 _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
-FEWEST_PRODUCTS = 1 << 22
-"""Multiply-adds of q k^T from which ours is called: below, reaching a kernel through Python costs more than the kernel saves."""
 
 _lock = threading.Lock()
 _installed: dict[str, Any] = {}

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from aieng_kernels._dispatch import call
+from aieng_kernels._dispatch import is_plain
 from aieng_kernels._family import choose
 from aieng_kernels.attention.options import Options
 
@@ -33,8 +33,9 @@ _library.define(
 
 def forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None = None) -> tuple[Tensor, Tensor]:
     """(out, lse) of checked arguments."""
-    tensors = (q, k, v, o.mask, o.seed, o.q_starts, o.k_starts, o.k_lengths)
-    results: tuple[Tensor, Tensor] = call(torch.ops.aieng.attention_forward.default, _forward, tensors, *o[_TENSORS:], backend)
+    if is_plain((q, k, v, *o[:_TENSORS])):
+        return _run_forward(q, k, v, o, backend)
+    results: tuple[Tensor, Tensor] = torch.ops.aieng.attention_forward.default(q, k, v, *o, backend)
     return results
 
 
@@ -66,7 +67,10 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _forward(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
-    o, backend = Options(*options[:-1]), options[-1]
+    return _run_forward(q, k, v, Options(*options[:-1]), options[-1])
+
+
+def _run_forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None) -> tuple[Tensor, Tensor]:
     out, lse = select(q, k, v, o, backend).forward(_rows(q), _rows(k), _rows(v), o)
     return out, lse
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from unittest import mock
 
 import pytest
 import torch
-from aieng_kernels.attention import scaled_dot_product_attention
+from aieng_kernels.attention import dropin, scaled_dot_product_attention
 from torch.nn import functional
+
+
+@pytest.fixture(autouse=True)
+def ours_however_small(monkeypatch):
+    monkeypatch.setattr(dropin, "FEWEST_PRODUCTS", 0)
 
 
 def tensors(*shapes, dtype=torch.float32):
@@ -98,3 +104,20 @@ def test_a_mask_that_wants_a_gradient_gets_it():
     mask = torch.zeros(17, 23, requires_grad=True)
     scaled_dot_product_attention(*tensors(*QKV), attn_mask=mask).sum().backward()
     assert mask.grad is not None
+
+
+def test_small_calls_are_torchs(monkeypatch):
+    """Bit for bit, dropout too; from the limit on, ours."""
+    monkeypatch.undo()
+    q, k, v = tensors(*QKV)
+    results = []
+    for function in (functional.scaled_dot_product_attention, scaled_dot_product_attention):
+        torch.manual_seed(0)
+        results.append(function(q, k, v, dropout_p=0.5))
+    assert torch.equal(*results)
+    q, k, v = tensors(*[(2, 4, 128, 32)] * 3)
+    assert q.numel() * 128 == dropin.FEWEST_PRODUCTS
+    with mock.patch.object(dropin.ops, "forward", side_effect=ZeroDivisionError):
+        scaled_dot_product_attention(q[:, :, 1:], k, v)
+        with pytest.raises(ZeroDivisionError):
+            scaled_dot_product_attention(q, k, v)
