@@ -46,7 +46,7 @@ namespace aieng::attention::AIENG_ISA {
 // for 5). A NaN stays one; far below the smallest normal number the result is exactly zero.
 template <int kDegree>
 inline Vec exp2(Vec x) {
-  x = max(set1(kExp2Floor), x);
+  x = not_below_floor(x);
   const Vec whole = round_nearest(x);
   const Vec f = sub(x, whole);
   Vec p;
@@ -62,7 +62,7 @@ inline Vec exp2(Vec x) {
     p = fma(p, f, set1(6.931218146e-01f));
     p = fma(p, f, set1(9.999992614e-01f));
   }
-  return times_power_of_two(p, whole);
+  return times_power_of_two(p, whole, x);
 }
 
 constexpr int64_t size_of(Type type) { return type == Type::kFloat32 ? 4 : 2; }

@@ -10,7 +10,6 @@ using Vec = __m256;
 constexpr int kLanes = 8;
 constexpr int kTileRows = 6;  // 6 x 2 accumulators, 2 vectors of b and a broadcast: 15 of 16 registers
 constexpr int kTileVecs = 2;
-constexpr float kExp2Floor = -127.f;  // where the exponent field becomes zero
 
 inline __m256i first_lanes(int64_t n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -26,9 +25,10 @@ inline Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }  // b if either is NaN
 inline Vec round_nearest(Vec x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-inline Vec times_power_of_two(Vec x, Vec whole) {
+inline Vec not_below_floor(Vec x) { return max(set1(-127.f), x); }  // where the exponent field becomes zero
+inline Vec times_power_of_two(Vec p, Vec whole, Vec) {
   const __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(127)), 23);
-  return _mm256_mul_ps(x, _mm256_castsi256_ps(exponent));
+  return _mm256_mul_ps(p, _mm256_castsi256_ps(exponent));
 }
 inline float sum_lanes(Vec x) {
   __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));

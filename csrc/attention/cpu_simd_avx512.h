@@ -19,7 +19,6 @@ using Vec = __m512;
 constexpr int kLanes = 16;
 constexpr int kTileRows = 6;  // 6 x 4 accumulators, 4 vectors of b and a broadcast: 29 of 32 registers
 constexpr int kTileVecs = 4;
-constexpr float kExp2Floor = -200.f;
 
 inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
 inline Vec zero() { return _mm512_setzero_ps(); }
@@ -33,7 +32,11 @@ inline Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }  // b if either is NaN
 inline Vec round_nearest(Vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-inline Vec times_power_of_two(Vec x, Vec whole) { return _mm512_scalef_ps(x, whole); }
+// Zero by a mask where the power of two would not be a normal number: a result that underflows takes a hundred cycles.
+inline Vec not_below_floor(Vec x) { return x; }
+inline Vec times_power_of_two(Vec p, Vec whole, Vec x) {
+  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, set1(-125.5f), _CMP_NLT_UQ), p, whole);
+}
 inline float sum_lanes(Vec x) { return _mm512_reduce_add_ps(x); }
 inline float max_lanes(Vec x) { return _mm512_reduce_max_ps(x); }
 inline Vec keep_first(Vec x, int64_t n, Vec otherwise) { return _mm512_mask_mov_ps(otherwise, first_lanes(n), x); }

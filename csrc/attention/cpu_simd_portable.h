@@ -10,7 +10,6 @@ typedef uint32_t BitVec __attribute__((vector_size(16)));
 constexpr int kLanes = 4;
 constexpr int kTileRows = 4;  // 4 x 2 accumulators fit 16 registers with room for the product that has no FMA
 constexpr int kTileVecs = 2;
-constexpr float kExp2Floor = -127.f;  // where the exponent field becomes zero
 
 inline Vec set1(float x) { return Vec{x, x, x, x}; }
 inline Vec zero() { return set1(0.f); }
@@ -30,14 +29,15 @@ inline Vec round_nearest(Vec x) {
   const Vec magic = set1(12582912.f);  // 1.5 * 2^23: adding it leaves no bits below one
   return (x + magic) - magic;
 }
-inline Vec times_power_of_two(Vec x, Vec whole) {
+inline Vec not_below_floor(Vec x) { return max(set1(-127.f), x); }  // where the exponent field becomes zero
+inline Vec times_power_of_two(Vec p, Vec whole, Vec) {
   const Vec integer_bits = whole + set1(12582912.f + 127.f);  // the low bits of the sum are whole + 127
   BitVec bits;
   std::memcpy(&bits, &integer_bits, sizeof bits);
   bits <<= 23;
   Vec power;
   std::memcpy(&power, &bits, sizeof power);
-  return x * power;
+  return p * power;
 }
 inline float sum_lanes(Vec x) { return (x[0] + x[2]) + (x[1] + x[3]); }
 inline float max_lanes(Vec x) {

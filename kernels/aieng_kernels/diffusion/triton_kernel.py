@@ -10,6 +10,8 @@ import triton.language as tl
 from triton import knobs
 from triton.language.extra import libdevice
 
+from aieng_kernels._triton_philox import philox4x32_10
+
 NO_NOISE = tl.constexpr(0)
 GIVEN_NOISE = tl.constexpr(1)
 MADE_NOISE = tl.constexpr(2)
@@ -52,21 +54,14 @@ def _normal_pair(word0, word1):
 
 @triton.jit
 def _four_normals(block, seed_low, seed_high, offset_low, offset_high):
-    """The normals of each Philox block, as four tensors; halves of seed and offset as int32 bits.
-
-    Both halves of a product come of one 64-bit product, and what all blocks share stays a scalar in the first round.
-    """
-    c0, c1 = (block & 0xFFFFFFFF).to(tl.uint32), (block >> 32).to(tl.uint32)
-    c2, c3 = offset_low.to(tl.uint32, bitcast=True), offset_high.to(tl.uint32, bitcast=True)
-    k0, k1 = seed_low.to(tl.uint32, bitcast=True), seed_high.to(tl.uint32, bitcast=True)
-    for _ in tl.static_range(10):
-        a, b = c0.to(tl.uint64) * 0xD2511F53, c2.to(tl.uint64) * 0xCD9E8D57
-        c0, c2 = (b >> 32).to(tl.uint32) ^ c1 ^ k0, (a >> 32).to(tl.uint32) ^ c3 ^ k1
-        c1, c3 = b.to(tl.uint32), a.to(tl.uint32)
-        k0 = tl.add(k0, 0x9E3779B9, sanitize_overflow=False)
-        k1 = tl.add(k1, 0xBB67AE85, sanitize_overflow=False)
-    z0, z1 = _normal_pair(c0, c1)
-    z2, z3 = _normal_pair(c2, c3)
+    """The normals of each Philox block, as four tensors; halves of seed and offset as int32 bits."""
+    w0, w1, w2, w3 = philox4x32_10(
+        (block & 0xFFFFFFFF).to(tl.uint32), (block >> 32).to(tl.uint32),
+        offset_low.to(tl.uint32, bitcast=True), offset_high.to(tl.uint32, bitcast=True),
+        seed_low.to(tl.uint32, bitcast=True), seed_high.to(tl.uint32, bitcast=True),
+    )  # fmt: skip
+    z0, z1 = _normal_pair(w0, w1)
+    z2, z3 = _normal_pair(w2, w3)
     return z0, z1, z2, z3
 
 

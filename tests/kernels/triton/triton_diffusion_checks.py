@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
+from aieng_kernels._philox import MASK, halves, philox4x32_10
 from aieng_kernels.diffusion import Coefficients
 from aieng_kernels.diffusion.reference import Reference, philox_normal
 from aieng_kernels.diffusion.triton_fused import TritonFused, _halves
@@ -80,14 +81,12 @@ def _normals_from(out_ptr, first_block, seed_low, seed_high, offset_low, offset_
 
 def check_noise_of_large_tensors(device: str = "cpu") -> None:
     """Blocks on both sides of 2^32 carry into the counter's second word."""
-    from aieng_kernels.diffusion.reference import _MASK, philox4x32_10
-
     seed, offset, first = 77, 2**40 + 3, 2**32 - 8
     out = torch.full((64,), math.nan, device=device)
     _normals_from[(1,)](out, first, *_halves(seed), *_halves(offset), BLOCKS=16)
     block = torch.arange(first, first + 16, device=device)
-    low, high = torch.full_like(block, offset & _MASK), torch.full_like(block, offset >> 32)
-    words = philox4x32_10((block & _MASK, block >> 32, low, high), (seed & _MASK, seed >> 32))
+    low, high = torch.full_like(block, offset & MASK), torch.full_like(block, offset >> 32)
+    words = philox4x32_10((block & MASK, block >> 32, low, high), halves(seed))
     u0, u1, u2, u3 = ((w.float() * 2.0**-32 + 2.0**-33).double() for w in words)
     radius, angle = (-2 * torch.stack((u0, u2)).log()).sqrt(), 2 * torch.pi * torch.stack((u1, u3))
     _same_normals(out, torch.stack((radius * angle.cos(), radius * angle.sin())).permute(2, 1, 0).reshape(-1))
