@@ -15,6 +15,8 @@ from aieng_kernels._family import candidates, declared
 from aieng_bench.define import Case, Metric, Unsupported
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from aieng_suites.vision._training import Recipe, Task
     from aieng_suites.vision.models.vit import Attention
 
@@ -51,12 +53,22 @@ def source(*files: str, attention: bool = False) -> Callable[[], str]:
 
 
 def our_attention(case: Case) -> Attention:
-    """Our attention under torch's signature. Unsupported where only the plain-torch definition of it would run."""
+    """Our attention as the models call it, at every size; torch's where a mask wants a gradient, which ours does not give.
+
+    (The drop-in hands small calls on a CPU to torch.) Unsupported where only the plain-torch definition of ours would run.
+    """
     if all(i.name == "reference" for i in candidates("attention", case.device, "float32")):
         raise Unsupported(f"no compiled attention for float32 on {case.device} here")
-    from aieng_kernels.attention import scaled_dot_product_attention
+    from aieng_kernels.attention import attention
 
-    return scaled_dot_product_attention
+    torchs = torch_attention()
+
+    def ours(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        if attn_mask is not None and attn_mask.requires_grad:
+            return torchs(q, k, v, attn_mask=attn_mask, is_causal=is_causal)
+        return attention(q, k, v, attn_mask=attn_mask, is_causal=is_causal)
+
+    return ours
 
 
 def torch_attention() -> Attention:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from aieng_kernels._family import named
-from aieng_kernels.attention import scaled_dot_product_attention
 from aieng_suites.vision import _study, _training, digits
 from aieng_suites.vision._training import Recipe, Task, Training
 from aieng_suites.vision.data import Dataset, Part
@@ -23,6 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aieng_bench.define import Case, Unsupported
+
+OURS = _study.our_attention(Case({"device": "cpu"}))
 
 
 def small(part: Part, count: int) -> Part:
@@ -87,7 +88,7 @@ def test_vit_on_our_attention_is_vit_on_torch() -> None:
     ours = copy.deepcopy(theirs)
     for module in ours.modules():
         if isinstance(module, SelfAttention):
-            module.attention = scaled_dot_product_attention
+            module.attention = OURS
     images, labels = torch.randn(32, 1, 8, 8), torch.arange(32) % 10
     scores = [model(images) for model in (ours, theirs)]
     torch.testing.assert_close(*scores, atol=2e-5, rtol=1e-4)
@@ -107,12 +108,12 @@ def test_our_attention_is_called_forward_and_backward() -> None:
 
     def counted(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         calls.append(q.shape)
-        return scaled_dot_product_attention(q, k, v)
+        return OURS(q, k, v)
 
     vit(counted)(torch.randn(2, 1, 8, 8)).sum().backward()
     assert calls == [(2, 2, 17, 32)] * 4
     probe = torch.randn(2, 2, 17, 32, requires_grad=True)
-    out = scaled_dot_product_attention(probe, probe, probe)
+    out = OURS(probe, probe, probe)
     assert "AttentionForward" in type(out.grad_fn).__name__ or "aieng" in type(out.grad_fn).__name__
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from aieng_kernels.attention import scaled_dot_product_attention as ours_attention
+from aieng_suites.vision._study import our_attention
 from aieng_suites.vision.models import clip, convnext, deit, dinov2, encoder_decoder, lora, resnet, swin, vit
 from aieng_suites.vision.peers import Names, translated
 from aieng_suites.vision.peers import clip as clip_peer
@@ -23,6 +23,8 @@ from aieng_suites.vision.peers import swin as swin_peer
 from aieng_suites.vision.peers import vit as vit_peer
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention as torch_attention
+
+from aieng_bench.define import Case
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -211,7 +213,7 @@ def test_outputs_and_gradients_are_the_peers(make: Callable[[vit.Attention], Pai
 )
 def test_on_our_attention_outputs_are_the_peers(make: Callable[[vit.Attention], Pair]) -> None:
     """In float32: a few layers round sums of up to 64 terms of about 1, some 1e-6 in all, and norms may enlarge it tenfold."""
-    pair = prepared(make, ours_attention, torch.float32)
+    pair = prepared(make, our_attention(Case({"device": "cpu"})), torch.float32)
     for mine, theirs in zip(pair.run_ours(*pair.inputs), pair.run_peer(*pair.inputs), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=2e-5)
 
