@@ -1,4 +1,4 @@
-# make bench   install, run the quick suite on this machine, print its tables, write reports/site/index.html
+# make bench   install, run the quick kernel suite and one study on this machine, print its tables, write reports/site/index.html
 # make test    install, lint, run the tests
 # make lint    the static checks alone
 PYTHON ?= python3
@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 .PHONY: bench test lint install clean
 bench: install
-	@$(BIN)/aieng-bench run attention/forward kernels vision --quick --resume --out runs/quick; status=$$?; [ $$status -le 2 ] || exit $$status; \
+	@$(BIN)/aieng-bench run attention/forward kernels vision/digits --quick --resume --out runs/quick; status=$$?; [ $$status -le 2 ] || exit $$status; \
 	$(BIN)/aieng-bench report runs/quick --out reports/site && exit $$status
 
 test: lint
