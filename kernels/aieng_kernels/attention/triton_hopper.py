@@ -32,7 +32,7 @@ class TritonHopper:
             return _no_gluon
         if D % 8 or not 8 <= D <= 128:
             return f"takes head dims that are multiples of 8 up to 128, not {D}"
-        return TritonFlash.supports(q, k, v, o)
+        return o.beyond_causal or TritonFlash.supports(q, k, v, o)
 
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from aieng_kernels._requirements import missing
-from triton_cases import ATTENTION_ON_A_GPU, COUNTS, SEEDS
+from triton_cases import ATTENTION_ON_A_GPU, BOOL_MASKS, COUNTS, MASKS, SEEDS, WINDOWS
 from triton_processes import call
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(missing("triton") is not None, reason=str(missing("triton")))]
@@ -21,6 +21,40 @@ def test_attention(shape: tuple[int, ...], causal: bool, dtype: str) -> None:
 @pytest.mark.parametrize("check", ["strides", "unaligned", "minus_infinity"])
 def test_attention_edges(check: str) -> None:
     call(f"triton_attention_checks:check_{check}", "cuda")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bottom_right", [False, True], ids=["top-left", "bottom-right"])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_window(window: tuple[int, ...], bottom_right: bool, dtype: str) -> None:
+    call("triton_option_checks:check_window", *window, bottom_right, dtype, "cuda")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("same", [False, True], ids=["float32", "of q's dtype"])
+@pytest.mark.parametrize("kind", [*BOOL_MASKS, *MASKS])
+def test_mask(kind: str, same: bool, dtype: str) -> None:
+    call("triton_option_checks:check_mask", kind, dtype, same and kind in MASKS, "cuda")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_options(dtype: str) -> None:
+    for added in (False, True):
+        call("triton_option_checks:check_hidden", added, dtype, "cuda")
+    for softcap, scale in ((0.7, 0.125), (50.0, 0.125), (2.0, -1.0)):
+        call("triton_option_checks:check_softcap", softcap, scale, dtype, True, "cuda")
+    for dropout, T in ((0.1, 64), (0.5, 131)):
+        call("triton_option_checks:check_dropout", dropout, T, dtype, "cuda")
+    for everything, bottom_right in ((False, False), (False, True), (True, True)):
+        call("triton_option_checks:check_sequences", 0, bottom_right, dtype, everything, "cuda")
+        call("triton_option_checks:check_room", 70, -1, 0, bottom_right, dtype, "cuda")
+    for D in (40, 64, 128, 136):
+        call("triton_option_checks:check_everything", dtype, D, "cuda")
+
+
+@pytest.mark.parametrize("check", ["lowest_everywhere", "tanh", "dropped", "counters"])
+def test_option_edges(check: str) -> None:
+    call(f"triton_option_checks:check_{check}", "cuda")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -109,4 +109,6 @@ def test_strides() -> None:
 def test_what_it_refuses() -> None:
     x = torch.empty((1, 1, 4, 136), dtype=torch.float16, device="meta")
     assert "up to 128, not 136" in (triton_hopper.TritonHopper.supports(x, x, x, Options()) or "")
-    assert triton_hopper.TritonHopper.supports(x[..., :128], x[..., :128], x[..., :128], Options()) is None
+    x = x[..., :128]
+    assert triton_hopper.TritonHopper.supports(x, x, x, Options()) is None
+    assert "softcap is not fused" in (triton_hopper.TritonHopper.supports(x, x, x, Options(softcap=1.0)) or "")

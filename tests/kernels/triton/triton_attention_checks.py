@@ -28,60 +28,68 @@ def options(causal: bool, scale: float) -> Options:
     return Options(scale=scale, right=0 if causal else UNLIMITED)
 
 
-def definition(q: Tensor, k: Tensor, v: Tensor, dout: Tensor, causal: bool, scale: float) -> tuple[Tensor, ...]:
+def definition(q: Tensor, k: Tensor, v: Tensor, dout: Tensor, o: Options) -> tuple[Tensor, ...]:
     """out, dq, dk, dv, lse by the definition, in the inputs' dtype."""
-    o = options(causal, scale)
     out, lse = attention_reference(q, k, v, o)
     return (out, *attention_gradients(dout, q, k, v, o), lse)
 
 
-def run(q: Tensor, k: Tensor, v: Tensor, dout: Tensor, causal: bool, scale: float) -> tuple[Tensor, ...]:
+def run(q: Tensor, k: Tensor, v: Tensor, dout: Tensor, o: Options) -> tuple[Tensor, ...]:
     """out, dq, dk, dv, lse by the kernels, with every buffer they make poisoned and guarded, and no input written to."""
-    o = options(causal, scale)
     assert triton_flash.TritonFlash.supports(q, k, v, o) is None
-    before = [x.clone() for x in (q, k, v, dout)]
+    given = [q, k, v, dout, *(x for x in o if isinstance(x, Tensor))]
+    before = [x.clone() for x in given]
     with Guards(triton_flash) as guards:
         out, lse = triton_flash.TritonFlash.forward(q, k, v, o)
         gradients = triton_flash.TritonFlash.backward(dout, q, k, v, out, lse, o)
         guards.check()
-    for x, old in zip((q, k, v, dout), before):
-        assert torch.equal(x, old)
+    for x, old in zip(given, before):
+        torch.testing.assert_close(x, old, rtol=0, atol=0, equal_nan=True)
     assert out.stride() == torch.empty_like(q).stride()
-    for made, given in zip((out, *gradients), (q, q, k, v)):
-        assert made.shape == given.shape
-        assert made.dtype == given.dtype
+    for made, like in zip((out, *gradients), (q, q, k, v)):
+        assert made.shape == like.shape
+        assert made.dtype == like.dtype
     assert all(x.is_contiguous() for x in gradients)
     assert lse.dtype is torch.float32
     return (out, *gradients, lse)
 
 
-def compare(got: tuple[Tensor, ...], q: Tensor, k: Tensor, v: Tensor, dout: Tensor, causal: bool, scale: float) -> None:
+def compare(got: tuple[Tensor, ...], q: Tensor, k: Tensor, v: Tensor, dout: Tensor, o: Options) -> None:
     """The FlashAttention rule: no more than twice the error that plain torch makes in this dtype, and one rounding of the result.
 
     To that come roundings that plain torch has no like of. The scores are in base 2: scale·log2(e), its product and the lse each
     put half a float32 eps of the largest score into every exponent. In dq and dk, dout·vᵀ − δ may cancel (with one key, wholly).
+    Rows that see no key, and keys that no row uses, give zeros and no less.
     """
     wide = [x.double() for x in (q, k, v, dout)]
-    exact = definition(*wide, causal, scale)
-    plain = definition(q, k, v, dout, causal, scale)
+    exact = definition(*wide, o)
+    plain = definition(q, k, v, dout, o)
     eps = torch.finfo(torch.float32).eps
     longest_q, longest_k, longest_v, longest_dout = (x.norm(dim=-1).max() for x in wide)
-    exponent = 1.5 * eps * abs(scale) * longest_q * longest_k
-    dp = abs(scale) * longest_dout * longest_v
+    exponent = 1.5 * eps * abs(o.scale) * longest_q * longest_k
+    dp = abs(o.scale) * longest_dout * longest_v / (1 - o.dropout)
     cancelled = (0.0, 2 * eps * dp * wide[1].abs().max(), 2 * eps * dp * wide[0].abs().max(), 0.0)
     for name, ours, theirs, truth, lost in zip(NAMES, got, plain, exact, cancelled):
         rounding = (torch.finfo(q.dtype).eps + exponent) * truth.abs().max() + lost
         allowed = 2 * (theirs.double() - truth).abs().max() + rounding
         error = (ours.double() - truth).abs().max()
         assert error <= allowed, f"{name}: error {error:.2e}, allowed {allowed:.2e}"
+    unseeing = exact[4] == -math.inf
+    assert torch.equal(got[4] == -math.inf, unseeing)
+    assert all(torch.all(x[unseeing] == 0) for x in got[:2])
+    unused = torch.all(exact[3] == 0, -1)
+    assert torch.all(got[3][unused] == 0)
+    assert o.dropout or torch.all(got[2][unused] == 0)
     # The lse is float32 whatever the inputs: a few roundings of the largest score.
-    assert torch.allclose(got[4].double(), exact[4], rtol=0, atol=8e-7 * max(1.0, float(exact[4].abs().max())))
+    seeing = exact[4][~unseeing]
+    largest = max(1.0, float(seeing.abs().max())) if seeing.numel() else 1.0
+    assert torch.allclose(got[4][~unseeing].double(), seeing, rtol=0, atol=8e-7 * largest)
 
 
 def check_case(shape: tuple[int, ...], causal: bool, dtype: str, device: str = "cpu") -> None:
     q, k, v, dout = inputs(shape, getattr(torch, dtype), device)
-    scale = 1 / math.sqrt(shape[-1])
-    compare(run(q, k, v, dout, causal, scale), q, k, v, dout, causal, scale)
+    o = options(causal, 1 / math.sqrt(shape[-1]))
+    compare(run(q, k, v, dout, o), q, k, v, dout, o)
 
 
 def check_strides(device: str = "cpu") -> None:
@@ -90,9 +98,10 @@ def check_strides(device: str = "cpu") -> None:
     given = [amid_nan(x) for x in inputs(shape, torch.float16, device)]
     plain = [x.contiguous() for x in given]
     for causal in (False, True):
-        ours, same = run(*given, causal, 0.2), run(*plain, causal, 0.2)
+        o = options(causal, 0.2)
+        ours, same = run(*given, o), run(*plain, o)
         assert all(torch.equal(a, b) for a, b in zip(ours, same))
-        compare(ours, *plain, causal, 0.2)
+        compare(ours, *plain, o)
 
 
 def check_unaligned(device: str = "cpu") -> None:
@@ -101,7 +110,8 @@ def check_unaligned(device: str = "cpu") -> None:
     shifted = torch.zeros(q.numel() + 1, dtype=q.dtype, device=device)[1:].view(q.shape).copy_(q)
     odd = torch.zeros((*k.shape[:3], 41), dtype=k.dtype, device=device)[..., :40].copy_(k)
     shared = v[:, :1].expand(-1, 2, -1, -1)
-    compare(run(shifted, odd, shared, dout, True, 0.2), q, k, shared, dout, True, 0.2)
+    o = options(True, 0.2)
+    compare(run(shifted, odd, shared, dout, o), q, k, shared, dout, o)
 
 
 def check_scores(scale: float, shift: float, device: str = "cpu") -> None:
@@ -109,9 +119,10 @@ def check_scores(scale: float, shift: float, device: str = "cpu") -> None:
     q, k, v, dout = inputs((1, 1, 1, 70, 70, 32), torch.float32, device)
     q, k = q + shift, k - shift
     for causal in (False, True):
-        got = run(q, k, v, dout, causal, scale)
+        o = options(causal, scale)
+        got = run(q, k, v, dout, o)
         assert all(torch.isfinite(x).all() for x in got)
-        compare(got, q, k, v, dout, causal, scale)
+        compare(got, q, k, v, dout, o)
 
 
 def check_minus_infinity(device: str = "cpu") -> None:
@@ -120,7 +131,7 @@ def check_minus_infinity(device: str = "cpu") -> None:
     q[..., 1:] = 0.0
     k[..., 0], k[..., 1:] = -1.0, 0.0
     q[:, :, 5, 0] = math.inf
-    out, dq, _, dv, lse = run(q, k, v, dout, False, 1.0)
+    out, dq, _, dv, lse = run(q, k, v, dout, options(False, 1.0))
     assert torch.all(out[:, :, 5] == 0)
     assert torch.all(lse[:, :, 5] == -math.inf)
     assert torch.all(dq[:, :, 5] == 0)
@@ -131,7 +142,7 @@ def check_minus_infinity(device: str = "cpu") -> None:
 def check_empty(shape: tuple[int, ...], device: str = "cpu") -> None:
     """No keys: out 0, lse -inf, dq 0. No queries: dk and dv 0."""
     q, k, v, dout = inputs(shape, torch.float32, device)
-    out, dq, dk, dv, lse = run(q, k, v, dout, True, 1.0)
+    out, dq, dk, dv, lse = run(q, k, v, dout, options(True, 1.0))
     assert all(torch.all(x == 0) for x in (out, dq, dk, dv))
     assert torch.all(lse == -math.inf)
 
