@@ -40,7 +40,7 @@ def statistics_kernel(
     out_ptr, dout_ptr, lse_ptr, delta_ptr, shift_ptr, stride_ob, stride_oh, stride_os, stride_gb, stride_gh, stride_gs, H, S, P,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, NATURAL: tl.constexpr = False,
 ):  # fmt: skip
-    """delta[b, h, s] = Σ_d out·dout and shift = lse in the exponent's base for BLOCK_M rows of one head, 0 and +inf beyond S."""
+    """delta[b, h, s] = Σ_d out·dout and shift = lse in the exponent's base (e if NATURAL) for BLOCK_M rows, 0 and +inf beyond S."""
     blocks = P // BLOCK_M
     head = (tl.program_id(0) // blocks).to(tl.int64)
     b, h = head // H, head % H

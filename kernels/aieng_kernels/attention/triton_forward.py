@@ -133,8 +133,8 @@ def forward_kernel(
         window, cap, mask, dropout, D, BLOCK_D, CHUNK, BLOCK_M, BLOCK_N, CAUSAL, WINDOW, CAPPED, MASK, DROPOUT, True,
     )  # fmt: skip
     total = tl.where(row_sum == 0.0, 1.0, row_sum)
-    lse_ptr += (h if VARLEN else head) * whole + first_q
-    tl.store(lse_ptr + rows, natural_lse(row_max, total, base), mask=rows < S)
+    place = (h if VARLEN else head) * whole + first_q
+    tl.store(lse_ptr + place + rows, natural_lse(row_max, total, base), mask=rows < S)
     acc = acc / total[:, None] if q_ptr.dtype.element_ty == tl.float32 else acc * (1.0 / total)[:, None]
     if DROPOUT:
         acc *= undropped

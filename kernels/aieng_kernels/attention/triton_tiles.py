@@ -4,7 +4,8 @@ Strides are in units of 8 elements, which tells the compiler that rows start at 
 
 The exponent scale·score − lse is in base 2 for 16-bit inputs, where the factor log2(e) is folded into the scale and an exponential
 costs one multiply-add and one exponential instruction. For float32 it is in base e: the lse of several hundred that is passed on to
-the backward pass is then rounded once, and not again by a change of base, which would double the error of dv.
+the backward pass is then rounded once, and not again by a change of base, which would double the error of dv. So it is for every
+dtype where a mask is added (``triton_options``).
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
