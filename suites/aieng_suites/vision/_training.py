@@ -57,6 +57,10 @@ class Task:
     def __init__(self, data: Dataset) -> None:
         self.data = data
 
+    def further(self, model: nn.Module, device: str) -> dict[str, float]:
+        """Other figures of a trained model that the study declares."""
+        return {}
+
     def loss(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Mean loss of a batch as the data set gives it; what is random comes from ``generator`` (on the CPU)."""
         scores = model(self.data.augmented(images, generator))
@@ -172,6 +176,7 @@ def figures(build: Callable[[], nn.Module], recipe: Recipe, task: Task, *, epoch
         task.quality: task.judge(fit.model, task.data.test, device),
         f"time_to_{round(100 * task.target)}_s": reached(fit.seconds_to_target, fit.validation, task.target),
         "train_images_per_s": fit.images_per_s,
+        **task.further(fit.model, device),
         **speed,
         "parameters": float(sum(p.numel() for p in fit.model.parameters())),
         "peak_bytes": peak,

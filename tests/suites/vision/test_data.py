@@ -86,9 +86,9 @@ def test_without_amplitude_augmentation_changes_nothing() -> None:
 
 # Of images, masks and captions of the first 64 scenes with up to 3 objects: integers alone, so that every machine renders the same.
 CHECKSUMS = {
-    "train": "ed17a545be91a27f659077d7bfb279185fbc21789a6cc08ee6c358d75fc2a45a",
-    "validation": "a4202fb1891b2b09b0ccdac11d7075fbd41c7a793ef98b226a937bfcdaedd37b",
-    "test": "46b1a8ed7ed094851e48b63ce2aae83ba49aadf9c5506a07cfa82e1ed25638c9",
+    "train": "3ddee092eb734da1f80cb7156e3e77bf1cea2490919d9f2bf804f05d6e78b02c",
+    "validation": "831e1b6aa45f59f46951d9e40bb7ec771a9cd46048325c116788a6da5dd6e5e9",
+    "test": "d9f45497d05a40633868d7291b49f05887af69d27ad53c3d1d9741d609d8446d",
 }
 
 

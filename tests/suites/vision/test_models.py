@@ -151,7 +151,7 @@ def test_shifted_windows_join_neighbours_alone() -> None:
 
 def test_bad_sizes_are_named() -> None:
     with pytest.raises(ValueError, match=r"size=6.*window=4"):
-        swin.Swin(SDPA, size=12, depths=(1, 1), heads=(1, 1))
+        swin.Swin(SDPA, size=12, patch=1, window=4, depths=(1, 1), heads=(1, 1))
     with pytest.raises(ValueError, match=r"width=8.*heads=3"):
         swin.Swin(SDPA, width=8, heads=(3, 3))
     with pytest.raises(ValueError, match=r"width=8.*heads=3"):

@@ -50,20 +50,20 @@ PICTURES = {
 """SHA-256 of the pixels of each."""
 NOISE, TINT, LIGHT = 12, 15, 20
 """Largest change of a pixel by noise, of an object's colour, of a background's brightness; of 255."""
-SMALL, LARGE = (7, 9), (12, 15)
+SMALL, LARGE = (9, 10), (13, 16)
 """Radius from and to, in half pixels; the gap between them is what the words small and large mean."""
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 CELL, WANDER = 16, 2
 """Distance of neighbouring cells' centres, and how far an object's centre may lie from its cell's, in half pixels."""
-TURNS = 16
-"""Directions of the quarter circle that an object may be turned to."""
+TURNS, TURN = 5, math.pi / 32
+"""Directions that an object may be turned to, about none, and what is between them: at most 11 degrees either way."""
 WORDS = ("", "<start>", "a", "and", "small", "large", "at", "the", *COLOURS, *SHAPES, *ROWS, *COLUMNS, "<end>")
 """The vocabulary of captions; a word's number is its place. The empty word pads; as in CLIP's own,
 the largest number ends."""
 END = WORDS.index("<end>")
 HEADER, PER_OBJECT = 4 + len(ROWS) * len(COLUMNS), 9
 """Words that a scene and each of its objects are drawn from: see :func:`backgrounds`, :func:`render` and :func:`place`."""
-MEAN, DEVIATION = 0.45, 0.15
+MEAN, DEVIATION = 0.45, 0.165
 JITTER = Jitter(shift=2.0, turn=0.1, zoom=0.1)
 
 
@@ -105,7 +105,7 @@ def render(part: str, count: int, *, objects: int = 1, kinds: Sequence[int] = ra
         raise ValueError(f"objects={objects} must be from 1 to {len(ROWS) * len(COLUMNS)}")
     width = HEADER + PER_OBJECT * objects
     noise_words = 3 * SIZE * SIZE // 8
-    raw = np.random.PCG64(PARTS.index(part)).random_raw(count * (width + noise_words)).reshape(count, -1)
+    raw = np.random.PCG64(PARTS.index(part)).random_raw(count * (width + noise_words)).reshape(count, width + noise_words)
     noise = np.ascontiguousarray(raw[:, width:], dtype="<u8").view(np.uint8).reshape(count, 3, SIZE, SIZE)
     images = backgrounds(part, raw[:, :4])
     masks = np.zeros((count, SIZE, SIZE), np.uint8)
@@ -203,7 +203,7 @@ def inside(drawn: Objects) -> NDArray[np.bool_]:
     centres = 2 * np.arange(SIZE) + 1
     dx = centres[None, None, :] - drawn.x[:, None, None]
     dy = centres[None, :, None] - drawn.y[:, None, None]
-    angles = [math.pi / 2 * turn / TURNS for turn in range(TURNS)]
+    angles = [TURN * (turn - TURNS // 2) for turn in range(TURNS)]
     cos, sin = (np.array([round(256 * f(a)) for a in angles])[drawn.turn][:, None, None] for f in (math.cos, math.sin))
     r = drawn.radius[:, None, None]
     u, v, full = dx * cos + dy * sin, dy * cos - dx * sin, 256 * r

@@ -120,13 +120,13 @@ class Swin(nn.Module):
         attention: Attention,
         *,
         size: int = 8,
-        patch: int = 1,
+        patch: int = 2,
         channels: int = 1,
         classes: int = 10,
-        width: int = 32,
+        width: int = 48,
         depths: Sequence[int] = (2, 2),
         heads: Sequence[int] = (2, 4),
-        window: int = 4,
+        window: int = 2,
         expand: int = 2,
     ) -> None:
         super().__init__()

@@ -58,6 +58,12 @@ def translated(state: State, rules: list[tuple[tuple[str, ...], tuple[str, ...]]
     return found
 
 
+def begun(ours: nn.Module, peer: Any, names: Names) -> Any:
+    """The peer with the weights of ours: a study lets both begin alike, so that what differs is the code."""
+    names.to_peer(ours, peer)
+    return peer
+
+
 def block(ours: str, theirs: str, *, norms: tuple[str, str], attention: str = "attention", out: str = "o_proj") -> tuple[Rule, ...]:
     """Rules of a transformer block of ours: two normalisations, one layer for queries, keys and values, one after them, an MLP."""
     return (

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor, nn
+from torch.nn import functional
+
 from aieng_suites.vision.models.clip import CLIP
 from aieng_suites.vision.peers import Names, block
 
@@ -54,3 +57,29 @@ def build(ours: CLIP, *, size: int) -> Any:
         projection_dim=ours.project_text.out_features,
     )
     return CLIPModel(config)
+
+
+class Towers(nn.Module):
+    """The peer under the form of ours."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Unit vectors (B, E)."""
+        pooled = self.model.vision_model(pixel_values=images).pooler_output
+        return functional.normalize(self.model.visual_projection(pooled), dim=-1)
+
+    def encode_texts(self, captions: Tensor) -> Tensor:
+        """Unit vectors (B, E)."""
+        pooled = self.model.text_model(input_ids=captions).pooler_output
+        return functional.normalize(self.model.text_projection(pooled), dim=-1)
+
+    def scale(self) -> Tensor:
+        """The factor of the cosines."""
+        factor: Tensor = self.model.logit_scale.exp()
+        return factor
+
+    def forward(self, images: Tensor, captions: Tensor) -> Tensor:
+        return self.scale() * self.encode_images(images) @ self.encode_texts(captions).T

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from aieng_suites.vision.peers import Names, block
+from torch import Tensor
+
+from aieng_suites.vision.peers import Names, Scores, block
 from aieng_suites.vision.peers.vit import NORMS, sizes
 
 NAMES = Names(
@@ -25,3 +27,12 @@ def build(**ours: int) -> Any:
     from transformers.models.deit.modeling_deit import DeiTForImageClassificationWithTeacher
 
     return DeiTForImageClassificationWithTeacher(DeiTConfig(**sizes(**ours), layer_norm_eps=1e-5))
+
+
+class Both(Scores):
+    """The peer under the form of ours: the mean of its heads, or both apart."""
+
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of the class token, and of the distillation token."""
+        out = self.model(pixel_values=images)
+        return out.cls_logits, out.distillation_logits

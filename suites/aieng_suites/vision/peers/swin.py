@@ -28,13 +28,13 @@ NAMES = Names(
 def build(
     *,
     size: int = 8,
-    patch: int = 1,
+    patch: int = 2,
     channels: int = 1,
     classes: int = 10,
-    width: int = 32,
+    width: int = 48,
     depths: Sequence[int] = (2, 2),
     heads: Sequence[int] = (2, 4),
-    window: int = 4,
+    window: int = 2,
     expand: int = 2,
 ) -> Any:
     """``SwinForImageClassification`` of the sizes of a ``Swin`` with these arguments, without stochastic depth."""

