@@ -33,7 +33,7 @@ _library.define(
 
 def forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None = None) -> tuple[Tensor, Tensor]:
     """(out, lse) of checked arguments."""
-    if is_plain((q, k, v, *o[:_TENSORS])):
+    if is_plain((q, k, v, o.mask, o.seed, o.q_starts, o.k_starts, o.k_lengths)):
         return _run_forward(q, k, v, o, backend)
     results: tuple[Tensor, Tensor] = torch.ops.aieng.attention_forward.default(q, k, v, *o, backend)
     return results
