@@ -24,6 +24,8 @@ SDPA = torch.nn.functional.scaled_dot_product_attention
 TINY: dict[str, dict[str, int]] = {
     "architectures": {"epochs": 1},
     "distillation": {"epochs": 1},
+    "clip": {"epochs": 1, "scenes": 64},
+    "segmentation": {"epochs": 1, "scenes": 64},
     "transfer": {"epochs": 1, "labels": 100, "pretraining": 1},
 }
 STUDIES = {name: import_module(f"aieng_suites.vision.{name}") for name in TINY}

@@ -1,0 +1,129 @@
+"""``vision/segmentation``: a U-Net and a Vision Transformer in its place, and transformers' SegFormer, on rendered scenes.
+
+Up to three shapes lie on each picture's texture, and their masks are exact. Quality is the mean over the background and the four
+shapes of intersection over union, all test pixels counted together. torch is imported inside the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aieng_bench.define import Case, Metric, Study, grid
+from aieng_suites.vision._study import Run, figures_of, network, our_attention, source, torch_attention
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from aieng_suites.vision._training import Recipe, Task
+    from aieng_suites.vision.data import Part
+    from aieng_suites.vision.models.vit import Attention
+
+CLASSES = 5
+VALIDATION, TEST = 200, 500
+MIOU_FLOOR = TARGET = 0.35
+"""What the transformer passes in a quick run; a full one has twelve times as many steps."""
+RATES = {"unet": 6e-3, "transformer": 3e-3}
+BATCH = 16
+WIDTH = 8
+"""Channels of the U-Net's first level."""
+MODELS = ("unet", "resnet", "segmenter", "vit", "positions", "patches")
+FILES = ("segmentation.py", "data/scenes.py", *(f"models/{name}.py" for name in MODELS))
+PEER = ("peers/__init__.py", "peers/segformer.py")
+
+benchmark = Study(
+    name="vision/segmentation",
+    title="Segmentation: a transformer in the place of a U-Net",
+    summary="Four shapes on textured backgrounds, 32 x 32 RGB with exact masks: mean intersection over union, speed, size, memory.",
+    baseline="unet",
+    full={device: grid(scenes=4000, epochs=30) for device in ("cpu", "cuda")},
+    quick={device: grid(scenes=1000, epochs=10) for device in ("cpu", "cuda")},
+    metrics=figures_of(Metric("miou", "", "higher", "test mIoU", floor=MIOU_FLOOR), TARGET),
+    seeds=3,
+    quick_seeds=1,
+)
+
+
+@benchmark.contender("vit_aieng", kind="ours", requires=("scikit-image",), source=source(*FILES, attention=True))
+def vit_aieng(case: Case) -> Run:
+    """Segmenter with a convolutional stem, on our attention."""
+    return transformer(case, our_attention(case))
+
+
+@benchmark.contender("vit_torch", requires=("scikit-image",), package="torch", source=source(*FILES))
+def vit_torch(case: Case) -> Run:
+    """The same on torch's attention."""
+    return transformer(case, torch_attention())
+
+
+@benchmark.contender("unet", requires=("scikit-image",), package="torch", source=source(*FILES))
+def unet(case: Case) -> Run:
+    """The convolutional network that most would train."""
+    from aieng_suites.vision.models.unet import UNet
+
+    return network(case, lambda: UNet(classes=CLASSES, width=WIDTH), recipe("unet"), segmentation(case))
+
+
+@benchmark.contender(
+    "segformer_transformers",
+    requires=("scikit-image", "transformers"),
+    package="transformers",
+    source=source(*FILES, *PEER),
+    left_out=lambda case: "learns nothing yet in the steps of a quick run",
+)
+def segformer_transformers(case: Case) -> Run:
+    """transformers' SegFormer of about the same size."""
+    from aieng_suites.vision.peers import segformer
+
+    return network(case, segformer.build, recipe("transformer"), segmentation(case))
+
+
+def transformer(case: Case, attention: Attention) -> Run:
+    from aieng_suites.vision.data.scenes import SIZE
+    from aieng_suites.vision.models.patches import ConvStem
+    from aieng_suites.vision.models.segmenter import Segmenter
+
+    def build() -> Segmenter:
+        return Segmenter(attention, size=SIZE, channels=3, classes=CLASSES, embed=ConvStem(3, 64, 4))
+
+    return network(case, build, recipe("transformer"), segmentation(case))
+
+
+def recipe(kind: str) -> Recipe:
+    from aieng_suites.vision._training import Recipe
+
+    return Recipe(RATES[kind], batch=BATCH)
+
+
+def segmentation(case: Case) -> Task:
+    """Cross entropy of every pixel. Images and masks are mirrored together, half of them, at random."""
+    import numpy as np
+    import torch
+    from torch.nn import functional
+
+    from aieng_suites.vision._training import Task, in_batches, tensors
+    from aieng_suites.vision.data.scenes import dataset
+
+    class Segmentation(Task):
+        quality = "miou"
+        target = TARGET
+
+        def loss(self, model: Any, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+            mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+            masks = torch.where(mirrored[:, None, None], labels.flip(2), labels)
+            return functional.cross_entropy(model(self.data.standardised(images)), masks)
+
+        def score(self, predict: Callable[[Tensor], Tensor], part: Part, device: str) -> float:
+            images, masks = tensors(part, device)
+            return mean_iou(in_batches(predict, self.data.standardised(images)).argmax(1), masks)
+
+    sizes = (case.scenes, VALIDATION, TEST)
+    return Segmentation(dataset(sizes, lambda s: s.masks.astype(np.int64), CLASSES, objects=3))
+
+
+def mean_iou(found: Tensor, masks: Tensor) -> float:
+    """Mean over classes of |found and true| / |found or true|, over all pixels of all images."""
+    pairs = (masks.flatten() * CLASSES + found.flatten()).bincount(minlength=CLASSES**2).view(CLASSES, CLASSES).double()
+    both, either = pairs.diag(), pairs.sum(0) + pairs.sum(1) - pairs.diag()
+    return float((both / either).mean())
