@@ -53,7 +53,7 @@ def vit_aieng(case: Case) -> Run:
 
 @benchmark.contender("swin_aieng", kind="ours", **ours)
 def swin_aieng(case: Case) -> Run:
-    """Swin on our attention, which hands what has a bias to torch's: ours does not fuse it."""
+    """Swin on our attention where nothing learns; in training its bias wants a gradient, which only torch's attention gives."""
     from aieng_suites.vision.models.swin import Swin
 
     attention = our_attention(case)
