@@ -284,12 +284,15 @@ int check_all(const Case& c, const Problem& shape, int& ran) {
 }  // namespace
 
 int main() {
-  const int64_t shapes[][3] = {{113, 203, 40}, {203, 113, 24}, {9, 300, 128}, {65, 65, 72}, {1, 1, 8},
-                               {3, 0, 16},     {0, 5, 16},     {97, 2, 5},    {1, 140, 16}};
+  // The last four are for every case, the others for the plain ones: three loops in double are slow under the sanitizers.
+  const int64_t shapes[][3] = {{113, 203, 40}, {203, 113, 24}, {9, 300, 128}, {1, 1, 8},   {0, 5, 16},
+                               {65, 65, 72},   {3, 0, 16},     {97, 2, 5},    {1, 140, 16}};
+  constexpr int kPlainCases = 4, kPlainShapes = 5;
   int wrong = 0, ran = 0;
   for (const Type type : {Type::kFloat32, Type::kBfloat16}) {
     for (const Case& c : kCases) {
       for (const auto& n : shapes) {
+        if (&c - kCases >= kPlainCases && &n - shapes < kPlainShapes) continue;
         const bool sequences = !c.queries.empty();
         const int64_t S = sequences ? sum(c.queries) : n[0], T = sequences ? sum(c.keys) : n[1];
         wrong += check_all(c, {sequences ? 1 : 2, 4, 2, S, T, n[2], 0.3f, type, 1}, ran);
