@@ -80,7 +80,8 @@ class DecodeKernel {
   }
 
   Band band(int64_t b) const {
-    return band_of(f_.S, f_.lengths.k_lengths ? f_.lengths.k_lengths[b] : f_.T, f_.left, f_.right, f_.bottom_right);
+    const int64_t keys = f_.lengths.k_lengths ? clamped(f_.lengths.k_lengths[b], f_.T) : f_.T;
+    return band_of(f_.S, keys, f_.left, f_.right, f_.bottom_right);
   }
   // Row r of a key head is query r % S of the head's member r / S.
   int64_t query_head(int64_t head, int64_t r) const { return head % f_.Hkv * group_ + r / f_.S; }

@@ -284,10 +284,10 @@ int check_all(const Case& c, const Problem& shape, int& ran) {
 }  // namespace
 
 int main() {
-  // The last four are for every case, the others for the plain ones: three loops in double are slow under the sanitizers.
-  const int64_t shapes[][3] = {{113, 203, 40}, {203, 113, 24}, {9, 300, 128}, {1, 1, 8},   {0, 5, 16},
-                               {65, 65, 72},   {3, 0, 16},     {97, 2, 5},    {1, 140, 16}};
-  constexpr int kPlainCases = 4, kPlainShapes = 5;
+  // The last five are for every case, the others for the plain ones: three loops in double are slow under the sanitizers.
+  const int64_t shapes[][3] = {{113, 203, 40}, {203, 113, 24}, {9, 300, 128}, {0, 5, 16},  {65, 65, 72},
+                               {1, 1, 8},      {3, 0, 16},     {97, 2, 5},    {1, 140, 16}};
+  constexpr int kPlainCases = 4, kPlainShapes = 4;
   int wrong = 0, ran = 0;
   for (const Type type : {Type::kFloat32, Type::kBfloat16}) {
     for (const Case& c : kCases) {
