@@ -3,8 +3,8 @@
 // values where they lie; more meet a block of them that is packed for matrix products. Dao et al., Flash-Decoding for long-context
 // inference (2023).
 #pragma once
-#include "attention.h"
 #include "cpu_pack.h"
+#include "cpu_scores.h"
 #include "cpu_scratch.h"
 
 namespace aieng::attention::AIENG_ISA {
@@ -13,8 +13,7 @@ template <class Words, Type kType>
 class DecodeKernel {
  public:
   static bool takes(const Forward& f) {
-    const bool plain = f.mask.kind == Mask::kNone && f.softcap == 0 && f.dropout.dropped == 0 && !f.lengths.q_starts;
-    if (!plain || f.Hkv == 0) return false;
+    if (shapes_scores(f) || drops(f) || f.lengths.q_starts || f.Hkv == 0) return false;
     const int64_t rows = f.S * (f.Hq / f.Hkv);
     return rows <= kDirect || (rows <= kMostRows && f.T >= 2 * kFewestKeys);
   }
@@ -79,10 +78,6 @@ class DecodeKernel {
     return layout(own, nullptr);
   }
 
-  Band band(int64_t b) const {
-    const int64_t keys = f_.lengths.k_lengths ? clamped(f_.lengths.k_lengths[b], f_.T) : f_.T;
-    return band_of(f_.S, keys, f_.left, f_.right, f_.bottom_right);
-  }
   // Row r of a key head is query r % S of the head's member r / S.
   int64_t query_head(int64_t head, int64_t r) const { return head % f_.Hkv * group_ + r / f_.S; }
 
@@ -102,7 +97,7 @@ class DecodeKernel {
       result[row_d_] = -INFINITY;
       result[row_d_ + 1] = 0;
     }
-    const Band seen = band(b);
+    const Band seen = sequence_of(f_, b).band;
     const int64_t begin = greatest(part * keys_, first_key(seen, 0)), end = least((part + 1) * keys_, end_key(seen, f_.S - 1));
     for (int64_t key = begin; key < end; key += kBlock) {
       const int64_t count = least(kBlock, end - key);
@@ -144,25 +139,21 @@ class DecodeKernel {
     for (; i < f_.D; i += kLanes) gather<1, false>(v, first, last, i, own.scores, shrink, result);
   }
 
-  // Scores of a block's keys, of which [first, last) are seen, become weights 2^(score - maximum) as words, in place. statistics[0]
-  // is the row's maximum, [1] its sum. Returns what earlier weights are to be multiplied by.
+  // Products of a block's keys with a query, of which [first, last) are seen, become weights 2^(score - maximum) as words, in
+  // place. statistics[0] is the row's maximum, [1] its sum. Returns what earlier weights are to be multiplied by.
   template <class Kept>
   float soften(float* row, int64_t first, int64_t last, int64_t count, float* statistics) const {
-    const Vec factor = set1(log2_scale_), least_score = set1(-INFINITY);
+    const Vec factor = set1(log2_scale_);
     const float old_max = statistics[0];
+    const auto seen = [&](Vec x, int64_t n) { return n < first || last < n + kLanes ? only(x, first - n, last - n) : x; };
     Vec top = set1(old_max);
-    for (int64_t n = 0; n < count; n += kLanes) {
-      Vec score = mul(load(row + n), factor);
-      if (last - n < kLanes) score = keep_first(score, clamped(last - n, kLanes), least_score);
-      if (n < first) score = keep_first(least_score, clamped(first - n, kLanes), score);
-      store(row + n, score);
-      top = max(top, score);
-    }
+    for (int64_t n = 0; n < count; n += kLanes) top = max(top, seen(mul(load(row + n), factor), n));
     const float new_max = max_lanes(top);
     const Vec minus_max = set1(new_max == -INFINITY ? 0.f : -new_max);
     Vec sum = zero();
     for (int64_t n = 0; n < count; n += kLanes) {
-      const Vec p = exp2<Kept::kExp2Degree>(add(load(row + n), minus_max));
+      // One rounding, so that the sum makes up for that of the maximum.
+      const Vec p = exp2<Kept::kExp2Degree>(seen(fma(load(row + n), factor, minus_max), n));
       sum = add(sum, p);
       Kept::store_row(row, n, p);
     }

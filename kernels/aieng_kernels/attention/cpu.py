@@ -11,12 +11,9 @@ from torch import Tensor
 from aieng_kernels._family import implementation
 from aieng_kernels._requirements import native
 from aieng_kernels.attention.options import Options
-from aieng_kernels.attention.reference import dropout_threshold
 
 _TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _LARGEST_HEAD_DIM = 256
-
-
 _NO_TENSOR = (0, (0, 0, 0, 0))
 
 
@@ -36,12 +33,6 @@ def _mask(q: Tensor | None, mask: Tensor | None) -> tuple[int, tuple[int, tuple[
     return 1 if mask.dtype is torch.bool else 3 if mask.dtype is q.dtype else 2, _tensor(mask)
 
 
-def _flat(o: Options) -> Options:
-    """The same, starts and lengths without gaps."""
-    starts = {name: x for name in ("q_starts", "k_starts", "k_lengths") if (x := getattr(o, name)) is not None}
-    return o._replace(**{name: x.contiguous() for name, x in starts.items()}) if starts else o
-
-
 def _asked(q: Tensor, o: Options) -> Any:
     """The options as the native module keeps them; those without a tensor are made once, for a small call is soon done."""
     if o.mask is None and o.seed is None and o.q_starts is None and o.k_lengths is None:
@@ -55,7 +46,7 @@ def _asked_without_tensors(o: Options) -> Any:
 
 
 def _made(q: Tensor | None, o: Options) -> Any:
-    dropped = (_address(o.seed), dropout_threshold(o.dropout), 1 / (1 - o.dropout))
+    dropped = (_address(o.seed), o.dropped_words, 1 / (1 - o.dropout))
     sequences = 0 if o.q_starts is None else o.q_starts.shape[0] - 1
     lengths = (sequences, _address(o.q_starts), _address(o.k_starts), _address(o.k_lengths), o.longest_q, o.longest_k)
     cpu: Any = native("_cpu")
@@ -79,7 +70,6 @@ class _Native:
 
     @classmethod
     def forward(cls, q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
-        o = _flat(o)
         out, lse = torch.empty_like(q), torch.empty(*q.shape[:3], dtype=torch.float32)
         cpu: Any = native("_cpu")
         cpu.attention_forward(*_problem(cls.isa, q, k, o), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr())
@@ -89,7 +79,6 @@ class _Native:
     def backward(
         cls, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, o: Options
     ) -> tuple[Tensor, Tensor, Tensor]:
-        o = _flat(o)
         dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
         inputs = (_tensor(dout), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr())
         cpu: Any = native("_cpu")

@@ -13,7 +13,8 @@ from aieng_kernels.attention import checks, ops
 from aieng_kernels.attention.options import UNLIMITED, Options
 
 FEWEST_PRODUCTS = 1 << 22
-"""Multiply-adds of q k^T from which ours is called on a CPU: below, getting to a kernel through Python costs more than it saves."""
+"""Multiply-adds of q k^T from which ours is called on a CPU: below, getting to a kernel through Python costs more than it saves
+(as measured on a Xeon with AVX-512, in float32, with two threads)."""
 
 
 def scaled_dot_product_attention(
@@ -35,11 +36,8 @@ def scaled_dot_product_attention(
     wrong argument, which torch reports. Dropout draws its seed from torch's default generator, and then drops other weights than
     torch would. ``backend`` forces one of our implementations by name; ValueError if the call is one that is not fused.
     """
-    if backend is None and query.is_cpu and query.ndim > 2 and query.numel() * key.shape[-2] < FEWEST_PRODUCTS:
-        return functional.scaled_dot_product_attention(
-            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-        )
-    reason = _not_fused(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
+    reason = _too_small(query, key) if backend is None else None
+    reason = reason or _not_fused(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
     if reason is None and query.ndim == 4:
         return _fused(query, key, value, attn_mask, dropout_p, is_causal, scale, backend)
     if reason is None:
@@ -76,6 +74,11 @@ def _fused(
 @lru_cache
 def _scaled(scale: float, is_causal: bool) -> Options:
     return Options(scale=scale, right=0 if is_causal else UNLIMITED)
+
+
+def _too_small(q: Tensor, k: Tensor) -> str | None:
+    small = q.is_cpu and k.ndim > 1 and q.numel() * k.shape[-2] < FEWEST_PRODUCTS
+    return "torch is sooner done" if small else None
 
 
 def _not_fused(

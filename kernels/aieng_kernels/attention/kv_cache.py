@@ -89,4 +89,4 @@ def _lengths(given: int | Tensor | None, q: Tensor, room: int) -> Tensor:
         raise ValueError(f"cache_seqlens must be an int or a Tensor of shape ({q.shape[0]},) on q's device")
     if given.is_cpu and given.numel() and not 0 <= int(given.min()) <= int(given.max()) <= room:
         raise ValueError(f"cache_seqlens must be in 0..{room}, the room of the cache; it is {given.tolist()}")
-    return given.to(torch.int32)
+    return given.to(torch.int32).contiguous()

@@ -24,11 +24,12 @@ class Options(NamedTuple):
     seed: Tensor | None = None
     """int64 (1,) on q's device, the Philox key of dropout; given if and only if ``dropout`` is not 0."""
     q_starts: Tensor | None = None
-    """int32 (N + 1,) on q's device: sequence n is rows q_starts[n] to q_starts[n + 1] of S, of a batch of 1. None: all S rows."""
+    """int32 (N + 1,), contiguous, on q's device: sequence n is rows q_starts[n] to q_starts[n + 1] of S, of a batch of 1.
+    None: all S rows."""
     k_starts: Tensor | None = None
     """The same for keys, given if and only if ``q_starts`` is."""
     k_lengths: Tensor | None = None
-    """int32 (B,) on q's device: keys there are in each batch, T being no more than room. Not together with the starts."""
+    """int32 (B,), contiguous, on q's device: keys there are in each batch, T being no more than room. Not with the starts."""
     scale: float = 1.0
     left: int = UNLIMITED
     right: int = UNLIMITED
@@ -49,6 +50,11 @@ class Options(NamedTuple):
     def causal(self) -> bool:
         """Whether keys after the query's own are hidden."""
         return self.right == 0
+
+    @property
+    def dropped_words(self) -> int:
+        """Philox words less than this drop their weight."""
+        return round(self.dropout * 2**32)
 
     @property
     def beyond_causal(self) -> str | None:

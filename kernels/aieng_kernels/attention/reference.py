@@ -120,13 +120,8 @@ def _kept(q: Tensor, k: Tensor, o: Options, sequence: int) -> Tensor | float:
     block = row[..., None] * -(-(o.longest_k or T) // 4) + torch.arange(-(-T // 4), device=q.device)
     nothing = torch.zeros_like(block)
     words = philox4x32_10((block & MASK, block >> 32, nothing, nothing), halves(int(o.seed)))
-    dropped = torch.stack(words, -1).flatten(-2)[..., :T] < dropout_threshold(o.dropout)
+    dropped = torch.stack(words, -1).flatten(-2)[..., :T] < o.dropped_words
     return (~dropped).to(q.dtype) / (1 - o.dropout)
-
-
-def dropout_threshold(dropout: float) -> int:
-    """Words less than this are dropped."""
-    return round(dropout * 2**32)
 
 
 @implementation("attention", "reference", device="cpu", priority=-100)

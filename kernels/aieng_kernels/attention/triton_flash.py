@@ -15,7 +15,6 @@ from torch import Tensor
 from aieng_kernels._family import implementation
 from aieng_kernels._launch import device_of
 from aieng_kernels.attention.options import UNLIMITED, Options
-from aieng_kernels.attention.reference import dropout_threshold
 from aieng_kernels.attention.triton_backward import statistics_kernel
 from aieng_kernels.attention.triton_configs import STATISTICS_PADDING, gradients_at_once, kind, padded, statistics_block, tuned
 from aieng_kernels.attention.triton_options import ADDED_MASK, BOOL_MASK, NO_MASK
@@ -150,9 +149,8 @@ def _asked(q: Tensor, k: Tensor, o: Options) -> dict[str, Any]:
         added = o.mask.dtype is not torch.bool
         asked |= {"MASK": (ADDED_MASK if added else BOOL_MASK).value, "mask_ptr": o.mask if added else o.mask.view(torch.uint8)}
         asked |= dict(zip(("stride_mb", "stride_mh", "stride_ms", "stride_mt"), o.mask.stride(), strict=True))
-    threshold = dropout_threshold(o.dropout)
-    if threshold:  # words up to threshold - 1 are dropped: 32 bits, as a signed integer whatever they are
-        asked |= {"DROPOUT": True, "seed_ptr": o.seed, "last_dropped": (threshold - 1 ^ 1 << 31) - (1 << 31)}
+    if o.dropped_words:  # 32 bits, as a signed integer whatever they are
+        asked |= {"DROPOUT": True, "seed_ptr": o.seed, "last_dropped": (o.dropped_words - 1 ^ 1 << 31) - (1 << 31)}
         asked["undropped"] = 1 / (1 - o.dropout)
     asked |= {"q_starts_ptr": o.q_starts, "k_starts_ptr": o.k_starts, "k_lengths_ptr": o.k_lengths}
     return asked | {"longest_q": longest_q, "longest_k": longest_k}

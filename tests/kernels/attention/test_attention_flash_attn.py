@@ -182,6 +182,20 @@ def test_cache_without_new_keys():
     assert torch.equal(flash_attn_with_kvcache(q, k, v), flash_attn_with_kvcache(q, k, v, cache_seqlens=20))
 
 
+def test_lengths_with_gaps():
+    """Views of every second number, as a slice of a larger table is."""
+    q, k, v = tensors((2, 1, 4, 16), (2, 20, 2, 16), (2, 20, 2, 16))
+    lengths = torch.tensor([7, 99, 12, 99], dtype=torch.int32)
+    same = flash_attn_with_kvcache(q, k, v, cache_seqlens=lengths[::2].clone())
+    assert torch.equal(flash_attn_with_kvcache(q, k, v, cache_seqlens=lengths[::2]), same)
+    q, k, v = q.view(2, 4, 16), k.view(40, 2, 16), v.view(40, 2, 16)
+    starts = torch.tensor([[0, 1, 2], [0, 7, 40]], dtype=torch.int32)
+    gaps = starts.T.contiguous().T
+    assert not gaps[0].is_contiguous()
+    due = flash_attn_varlen_func(q, k, v, *starts, 1, 33)
+    assert torch.equal(flash_attn_varlen_func(q, k, v, *gaps, 1, 33), due)
+
+
 Q, K = torch.zeros(2, 3, 4, 16), torch.zeros(2, 8, 2, 16)
 ENDS = torch.tensor([0, 2, 3], dtype=torch.int32)
 

@@ -10,7 +10,6 @@ import triton
 import triton.language as tl
 from aieng_kernels._philox import MASK, halves, philox4x32_10
 from aieng_kernels.attention.options import Options
-from aieng_kernels.attention.reference import dropout_threshold
 from aieng_kernels.attention.triton_configs import KERNELS, OPTIONS, tuned
 from aieng_kernels.attention.triton_options import kept, tanh
 from torch import Tensor
@@ -96,7 +95,7 @@ def check_dropped(device: str = "cpu") -> None:
     block = torch.arange(B * H * S)[:, None] * math.ceil(T / 4) + torch.arange(T) // 4
     words = torch.stack(philox4x32_10((block, block * 0, block * 0, block * 0), halves(SEED)))
     drawn = words.gather(0, (torch.arange(T) % 4).expand(1, B * H * S, T))[0].view(B, H, S, T)
-    assert torch.equal(out[..., :T] == 0, drawn.to(device) < dropout_threshold(dropout))
+    assert torch.equal(out[..., :T] == 0, drawn.to(device) < Options(dropout=dropout).dropped_words)
 
 
 @triton.jit
@@ -110,7 +109,7 @@ def check_counters(device: str = "cpu") -> None:
     """Counters of more than 32 bits, seeds of any sign, and thresholds on both sides of 2^31."""
     first = torch.tensor([0, 1, 2**32 - 3, 2**32 - 1, 2**32, 2**45 + 7, 2**62, 2**63 - 9])
     for seed, dropout in ((SEED, 0.2), (-1, 0.7), (-(2**63), 1 - 2**-33), (5, 2**-32)):
-        threshold = dropout_threshold(dropout)
+        threshold = Options(dropout=dropout).dropped_words
         out = torch.full((8, 32), -1, dtype=torch.int32, device=device)
         given = (first.to(device), torch.tensor([seed], device=device), (threshold - 1 ^ 1 << 31) - (1 << 31))
         _kept_kernel[(1,)](*given, out, 4, M=8, N=32)
