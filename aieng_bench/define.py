@@ -99,6 +99,14 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Definition:
+    """What outputs are held to: the result in float64, and the framework's own in the case's dtype, whose error is the floor."""
+
+    oracle: Callable[[Case, Mapping[str, Any]], dict[str, Any]]
+    framework: Callable[[Case, Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Contender:
     """One way to do a case. ``setup(case)`` returns the callable that is timed, called with the benchmark's inputs by name."""
 
@@ -117,6 +125,8 @@ class Contender:
     """Why a quick run leaves it out, unless it is asked for by name; None if it does not."""
     source: Callable[[], str] | None = None
     """Hash of what is measured; by default of the file that defines ``setup``."""
+    definition: Definition | None = None
+    """What a kernel's outputs are held to where it draws other random numbers than the rest; None: the benchmark's own."""
 
     def refuses(self, case: Case) -> str | None:
         """Why the contender does not take this case, judged from the declaration alone, or None."""
@@ -203,6 +213,10 @@ class KernelBenchmark(Benchmark):
     outputs: tuple[str, ...] = ("out",)
     metrics: tuple[Metric, ...] = (LATENCY, LATENCY_COLD)
     kind: str = field(init=False, default="kernel")
+
+    def definition_of(self, contender: str) -> Definition:
+        """What a contender's outputs are held to."""
+        return self.contenders[contender].definition or Definition(self.oracle, self.framework)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from aieng_bench.define import Case, KernelBenchmark
+from aieng_bench.define import Case, Definition, KernelBenchmark
 from aieng_bench.measure import gate, outputs
 from aieng_bench.measure.inputs import make_inputs
 from aieng_bench.measure.serve import serve
@@ -28,11 +28,13 @@ class Judge:
     """Its public methods are the operations."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, str, int], References] = OrderedDict()
+        self._known: OrderedDict[tuple[Definition, str, str, int], References] = OrderedDict()
 
-    def judge(self, module: str, case: Mapping[str, Value], seed: int, described: list[dict[str, Any]]) -> dict[str, Any]:
+    def judge(
+        self, module: str, contender: str, case: Mapping[str, Value], seed: int, described: list[dict[str, Any]]
+    ) -> dict[str, Any]:
         """Verdict on one call's outputs: errors of those that have the right form, and the first reason not to pass, or ''."""
-        references = self._references(module, Case(case), seed)
+        references = self._references(module, contender, Case(case), seed)
         errors, reasons = [], []
         with torch.inference_mode():
             for (name, by), fields in zip(references.items(), described, strict=True):
@@ -51,22 +53,23 @@ class Judge:
         """Have the device do next to nothing."""
         return {"sum": int(torch.ones(8, device=device, dtype=torch.int64).sum())}
 
-    def _references(self, module: str, case: Case, seed: int) -> References:
-        key = (module, case.id, seed)
+    def _references(self, module: str, contender: str, case: Case, seed: int) -> References:
+        benchmark = load(module)
+        assert isinstance(benchmark, KernelBenchmark)
+        definition = benchmark.definition_of(contender)
+        key = (definition, benchmark.name, case.id, seed)
         if key not in self._known:
-            self._known[key] = compute(module, case, seed)
+            self._known[key] = compute(benchmark, definition, case, seed)
         self._known.move_to_end(key)
         while len(self._known) > 1 and sum(map(size_of, self._known.values())) > KEPT_BYTES:
             self._known.popitem(last=False)
         return self._known[key]
 
 
-def compute(module: str, case: Case, seed: int) -> References:
+def compute(benchmark: KernelBenchmark, definition: Definition, case: Case, seed: int) -> References:
     """Oracle and framework's result, from inputs made anew for each so that neither sees what the other did to them."""
-    benchmark = load(module)
-    assert isinstance(benchmark, KernelBenchmark)
-    oracle = benchmark.oracle(case, make_inputs(benchmark, case, seed))
-    framework = benchmark.framework(case, make_inputs(benchmark, case, seed))
+    oracle = definition.oracle(case, make_inputs(benchmark, case, seed))
+    framework = definition.framework(case, make_inputs(benchmark, case, seed))
     for what, result in (("oracle", oracle), ("framework", framework)):
         if tuple(result) != benchmark.outputs:
             raise ValueError(f"{benchmark.name}: {what} gives {tuple(result)}; declared outputs are {benchmark.outputs}")

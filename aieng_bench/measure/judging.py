@@ -35,11 +35,12 @@ class Judging:
 
     def judge(self, cell: Cell, seed: int, outputs: DescribedOutputs) -> None:
         """Verdict on one call's outputs. A checker that cannot tell leaves the cell unchecked, and says why."""
-        case, module = dict(cell.unit.case), cell.unit.benchmark.module
+        case, module, origin = dict(cell.unit.case), cell.unit.benchmark.module, self._plan.origin(cell.contender.name)
         began = time.perf_counter()
         try:
-            checker = self._checker(self._plan.origin(cell.contender.name).path, str(case["device"]))
-            verdict = checker.ask("judge", self._plan.timeout_s, module=module, case=case, seed=seed, described=list(outputs))
+            checker = self._checker(origin.path, str(case["device"]))
+            asked = {"module": module, "contender": origin.contender, "case": case, "seed": seed, "described": list(outputs)}
+            verdict = checker.ask("judge", self._plan.timeout_s, **asked)
             cell.judged(verdict["errors"], verdict["reason"])
         except Failure as failure:
             cell.unchecked = f"could not be checked: {failure.reason}"

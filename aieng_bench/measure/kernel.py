@@ -142,15 +142,14 @@ class KernelCampaign:
         self._finish([cell for cell in cells if cell.outcome is None], self._checkers)
 
     def _judge(self, cell: Cell, checked: Mapping[str, Any]) -> None:
-        # What happened to an output or input comes first: values that are wrong for it say less.
+        for kept in checked["outputs"]:
+            self._judging.judge(cell, kept["seed"], kept["outputs"])
         if checked["reused"]:
             cell.refute("an output changed after it was returned: it was not done, or its memory was handed out again")
         if checked["late"]:
             cell.refute("work went on on another stream after the calls were done on theirs")
         if checked["changed"]:
             cell.refute(f"changed its input {checked['changed'][0]}")
-        for kept in checked["outputs"]:
-            self._judging.judge(cell, kept["seed"], kept["outputs"])
 
     def _finish(self, cells: Sequence[Cell], crew: Crew) -> None:
         """Let workers drop the case; inputs that they find changed make a cell incorrect, processes left behind an error."""

@@ -7,15 +7,22 @@ from typing import Any
 
 from aieng_kernels._family import candidates, declared
 
-from aieng_bench.define import Benchmark, Case, Contender
+from aieng_bench.define import Benchmark, Case, Contender, Definition
 
 DEFINITION = "reference"
 
 
-def add_ours(benchmark: Benchmark, family: str, bind: Callable[[Case, str], Callable[..., Any]]) -> None:
-    """Add every declared implementation of ``family`` as a contender of kind ``ours`` that bears its name.
+def add_ours(
+    benchmark: Benchmark,
+    family: str,
+    bind: Callable[[Case, str], Callable[..., Any]],
+    suffix: str = "",
+    definition: Definition | None = None,
+) -> None:
+    """Add every declared implementation of ``family`` as a contender of kind ``ours`` that bears its name, and ``suffix``.
 
     ``bind(case, backend)`` returns the callable that is timed, with the implementation ``backend`` forced; it runs in the worker.
+    ``definition`` is what they are held to, if it is not the benchmark's.
     The family's reference is left out: it is the definition, and each benchmark shows the same code as its eager baseline.
     """
     for implementation in declared(family):
@@ -23,7 +30,7 @@ def add_ours(benchmark: Benchmark, family: str, bind: Callable[[Case, str], Call
             continue
         benchmark.add(
             Contender(
-                name=implementation.name,
+                name=implementation.name + suffix,
                 kind="ours",
                 setup=_setup(bind, implementation.name),
                 devices=(implementation.device,),
@@ -31,6 +38,7 @@ def add_ours(benchmark: Benchmark, family: str, bind: Callable[[Case, str], Call
                 unsupported=implementation.unsupported,
                 left_out=_unless_best(family, implementation.name),
                 source=implementation.source_hash,
+                definition=definition,
             )
         )
 

@@ -37,6 +37,7 @@ WRONG = {
     "half": "dtype float16",
     "flat": "shape (4096,)",
     "lazy": "not a plain dense torch.Tensor",
+    "apart_from_its_definition": "relative RMSE",
 }
 REFUSED = {
     "gpu_only": "runs on cuda; this case is on cpu",
@@ -58,7 +59,7 @@ def scale() -> dict[str, Record]:
     return by_name(records)
 
 
-@pytest.mark.parametrize("name", ["eager", "add"])
+@pytest.mark.parametrize("name", ["eager", "add", "defined_apart"])
 def test_the_honest_are_measured(scale: dict[str, Record], name: str) -> None:
     record = scale[name]
     assert (record.outcome, record.check.verdict) == (Outcome.RAN, Correctness.PASSED), record.check.reason

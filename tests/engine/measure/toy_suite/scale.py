@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aieng_bench.define import Case, KernelBenchmark, Unsupported, Work, grid
+from aieng_bench.define import Case, Definition, KernelBenchmark, Unsupported, Work, grid
 
 POINTS = {"cpu": grid(N=[4096, 65536], dtype="float32")}
 
@@ -56,6 +56,23 @@ def add(case: Case) -> Callable[..., Any]:
     import torch
 
     return lambda a, b: torch.add(b, a, alpha=2)
+
+
+def shifted(result: Callable[[Case, Mapping[str, Any]], dict[str, Any]]) -> Callable[[Case, Mapping[str, Any]], dict[str, Any]]:
+    return lambda case, inputs: {"out": result(case, inputs)["out"] + 1}
+
+
+SHIFTED = Definition(shifted(oracle), shifted(framework))
+
+
+@benchmark.contender("defined_apart", definition=SHIFTED)
+def defined_apart(case: Case) -> Callable[..., Any]:
+    return lambda a, b: 2 * a + b + 1
+
+
+@benchmark.contender("apart_from_its_definition", definition=SHIFTED)
+def apart_from_its_definition(case: Case) -> Callable[..., Any]:
+    return lambda a, b: 2 * a + b
 
 
 @benchmark.contender("gpu_only", devices=("cuda",))
