@@ -57,7 +57,8 @@ class BackwardKernel {
   // One thread's working memory. Per query head: q and dout in both packings, and the row statistics. Per block of keys: k and v.
   struct Block {
     float *q_lanes, *dout_lanes, *q_rows, *dout_rows, *lse, *delta, *dq;
-    float *k, *v, *k_rows, *dk, *dv;
+    float *k_words, *v_words, *k_rows, *dk, *dv;
+    Left k, v;
     Square square;
   };
 
@@ -68,7 +69,7 @@ class BackwardKernel {
     for (float** rows : {&block.q_rows, &block.dout_rows}) *rows = cut.take(q_blocks * q_size_);
     for (float** statistic : {&block.lse, &block.delta}) *statistic = cut.take(q_blocks * kQueries);
     block.dq = cut.take(plan_.most_queries_undivided * row_d_);
-    for (float** rows : {&block.k, &block.v}) *rows = cut.take(kKeys * a_row_);
+    for (float** rows : {&block.k_words, &block.v_words}) *rows = cut.take(kLieAsWords<Words, kType> ? 0 : kKeys * a_row_);
     block.k_rows = cut.take(ceil_div(vectors_d_, kTileVecs) * k_panel_);
     for (float** gradient : {&block.dk, &block.dv}) *gradient = cut.take(plan_.most_keys * row_d_);
     softmax_.layout(block.square, cut);
@@ -92,7 +93,7 @@ class BackwardKernel {
         const Blocks some = blocks_that_see(band, key, keys);
         if (some.first < some.end) pack_keys(block, s, h, key, keys);
         for (int64_t m = some.first; m < some.end; ++m) {
-          meet(block, s, q_head, m, key, keys, (key - first) * row_d_, dq + m * kQueries * row_d_);
+          meet(block, s, q_head, h, m, key, keys, (key - first) * row_d_, dq + m * kQueries * row_d_);
         }
       }
       if (share.chunks == 1) store_sum(f_.dq, row_of_q(s, q_head), dq, band.queries, 1, f_.scale, 0);
@@ -129,9 +130,9 @@ class BackwardKernel {
   }
 
   void pack_queries(Block& block, const Sequence& s, int64_t head, int64_t m) const {
-    const int64_t first = m * kQueries, count = least(kQueries, s.band.queries - first);
-    const auto rows = [&](const View& x) { return rows_of(x, s.batch, head, s.q_first + first, count, f_.D, kType); };
-    const Rows q = rows(f_.q), dout = rows(f_.dout), out = rows(f_.out);
+    const int64_t first = m * kQueries;
+    const Rows q = queries_of(f_.q, s, head, first), dout = queries_of(f_.dout, s, head, first);
+    const Rows out = queries_of(f_.out, s, head, first);
     pack_lanes<Words, kType>(q, block.q_lanes + m * lanes_size_, words_d_, words_d_ * kPanel);
     pack_lanes<Words, kType>(dout, block.dout_lanes + m * lanes_size_, words_d_, words_d_ * kPanel);
     pack_sum_over_rows<Words, kType>(q, block.q_rows + m * q_size_, q_panel_);
@@ -139,7 +140,7 @@ class BackwardKernel {
     const float* lse = f_.lse + row_of_q(s, head) + first;
     for (int64_t r = 0; r < kQueries; ++r) {
       // A lane without a query, or with one that sees no key, gets probability zero.
-      const bool there = r < count;
+      const bool there = r < q.count;
       block.lse[first + r] = there && lse[r] != -INFINITY ? lse[r] : 1e30f;
       block.delta[first + r] = there ? dot_rows(dout.data + r * dout.stride, out.data + r * out.stride) : 0.f;
     }
@@ -155,26 +156,40 @@ class BackwardKernel {
   }
 
   void pack_keys(Block& block, const Sequence& s, int64_t h, int64_t key, int64_t keys) const {
-    const Rows k = rows_of(f_.k, s.batch, h, s.k_first + key, keys, f_.D, kType);
-    pack_rows<Words, kType>(k, block.k, a_row_);
-    pack_rows<Words, kType>(rows_of(f_.v, s.batch, h, s.k_first + key, keys, f_.D, kType), block.v, a_row_);
+    const Rows k = keys_of(f_.k, s, h, key, keys);
+    block.k = pack_rows<Words, kType>(k, block.k_words, a_row_);
+    block.v = pack_rows<Words, kType>(keys_of(f_.v, s, h, key, keys), block.v_words, a_row_);
     pack_sum_over_rows<Words, kType>(k, block.k_rows, k_panel_);
   }
 
+  Rows keys_of(const View& x, const Sequence& s, int64_t h, int64_t key, int64_t keys) const {
+    return rows_of(x, s.batch, h, s.k_first + key, keys, f_.D, kType);
+  }
+  Rows queries_of(const View& x, const Sequence& s, int64_t head, int64_t first) const {
+    return rows_of(x, s.batch, head, s.q_first + first, least(kQueries, s.band.queries - first), f_.D, kType);
+  }
+
   // A block of keys meets a block of queries.
-  void meet(Block& block, const Sequence& s, int64_t head, int64_t m, int64_t key, int64_t keys, int64_t at, float* dq) const {
+  void meet(Block& block, const Sequence& s, int64_t head, int64_t kv_head, int64_t m, int64_t key, int64_t keys, int64_t at,
+            float* dq) const {
     const int64_t first = m * kQueries, queries = least(kQueries, s.band.queries - first);
     const int64_t words = ceil_div(queries, Words::kPerWord), vectors = ceil_div(queries, kLanes), panel = words_d_ * kPanel;
     const Square& square = block.square;
-    const float *q = block.q_lanes + m * lanes_size_, *dout = block.dout_lanes + m * lanes_size_;
-    multiply<Words, Into::kSet>({words_d_, block.k, a_row_, 1, q, panel, square.p, kQueries}, keys, vectors);
-    multiply<Words, Into::kSet>({words_d_, block.v, a_row_, 1, dout, panel, square.ds, kQueries}, keys, vectors);
+    const Right q{block.q_lanes + m * lanes_size_, panel}, dout{block.dout_lanes + m * lanes_size_, panel};
+    multiply<Words, Into::kSet>({words_d_, block.k, q, square.p, kQueries}, keys, vectors);
+    multiply<Words, Into::kSet>({words_d_, block.v, dout, square.ds, kQueries}, keys, vectors);
     softmax_.differentiate(square, s, head, first, queries, key, keys, block.lse + first, block.delta + first);
-    const float *q_rows = block.q_rows + m * q_size_, *dout_rows = block.dout_rows + m * q_size_;
-    multiply<Words, Into::kAdd>({words, square.p, kQueries, 1, dout_rows, q_panel_, block.dv + at, row_d_}, keys, vectors_d_);
-    multiply<Words, Into::kAdd>({words, square.ds, kQueries, 1, q_rows, q_panel_, block.dk + at, row_d_}, keys, vectors_d_);
-    const int64_t key_words = ceil_div(keys, Words::kPerWord);
-    multiply<Words, Into::kAdd>({key_words, square.ds_pairs, 1, kQueries, block.k_rows, k_panel_, dq, row_d_}, queries, vectors_d_);
+    const Left p{square.p, kQueries, 1}, ds{square.ds, kQueries, 1}, ds_of_queries{square.ds_pairs, 1, kQueries};
+    const Right dout_rows = over_rows(queries_of(f_.dout, s, head, first), block.dout_rows + m * q_size_, q_panel_);
+    const Right q_rows = over_rows(queries_of(f_.q, s, head, first), block.q_rows + m * q_size_, q_panel_);
+    const Right k_rows = over_rows(keys_of(f_.k, s, kv_head, key, keys), block.k_rows, k_panel_);
+    multiply<Words, Into::kAdd>({words, p, dout_rows, block.dv + at, row_d_}, keys, vectors_d_);
+    multiply<Words, Into::kAdd>({words, ds, q_rows, block.dk + at, row_d_}, keys, vectors_d_);
+    multiply<Words, Into::kAdd>({ceil_div(keys, Words::kPerWord), ds_of_queries, k_rows, dq, row_d_}, queries, vectors_d_);
+  }
+
+  static Right over_rows(const Rows& rows, const float* packed, int64_t panel) {
+    return sum_over_rows<Words, kType>(rows, packed, panel);
   }
 
   // Rows [row, row + count) of a contiguous output: the sum of `terms` parts, in order, `stride` apart, times `factor`.

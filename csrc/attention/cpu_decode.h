@@ -86,7 +86,7 @@ class DecodeKernel {
     for (int64_t r = 0; r < rows_; ++r) {
       const Rows q = rows_of(f_.q, b, query_head(head, r), r % f_.S, 1, f_.D, kType);
       if (rows_ > kDirect) {
-        pack_rows<Words, kType>(q, own.q + r * a_row_, a_row_);
+        copy_rows<Words, kType>(q, own.q + r * a_row_, a_row_);
       } else {
         for (int64_t i = 0; i < f_.D; i += kLanes) {
           store(own.q + r * row_d_ + i, load_as<kType>(q.data + i * size_of(kType), f_.D - i));
@@ -115,13 +115,14 @@ class DecodeKernel {
     pack_lanes<Words, kType>(k, own.k, words_d_, words_d_ * kPanel);
     pack_sum_over_rows<Words, kType>(v, own.v, v_panel_);
     const int64_t vectors = ceil_div(k.count, kLanes), words = ceil_div(k.count, Words::kPerWord);
-    multiply<Words, Into::kSet>({words_d_, own.q, a_row_, 1, own.k, words_d_ * kPanel, own.scores, kBlock}, rows_, vectors);
+    multiply<Words, Into::kSet>({words_d_, {own.q, a_row_, 1}, {own.k, words_d_ * kPanel}, own.scores, kBlock}, rows_, vectors);
     for (int64_t r = 0; r < rows_; ++r) {
       const int64_t first = greatest<int64_t>(0, first_key(seen, r % f_.S) - key);
       const int64_t last = least(k.count, end_key(seen, r % f_.S) - key);
       own.shrink[r] = soften<Words>(own.scores + r * kBlock, first, last, k.count, results + r * part_size() + row_d_);
     }
-    multiply<Words, Into::kScaledAdd>({words, own.scores, kBlock, 1, own.v, v_panel_, results, part_size(), own.shrink}, rows_,
+    const Right values = sum_over_rows<Words, kType>(v, own.v, v_panel_);
+    multiply<Words, Into::kScaledAdd>({words, {own.scores, kBlock, 1}, values, results, part_size(), own.shrink}, rows_,
                                       row_d_ / kLanes);
   }
 

@@ -72,12 +72,12 @@ class ForwardKernel {
 
   int64_t layout(Block& block, float* base) const {
     Cutter cut{base};
-    block.q = cut.take(kBlockQ * q_row());
+    block.q = cut.take(kLieAsWords<Words, kType> ? 0 : kBlockQ * q_row());
     block.scores = cut.take(kBlockQ * kBlockK);
     block.out = cut.take(kBlockQ * out_row());
-    block.max = cut.take(kBlockQ);
+    block.max = cut.take(kBlockQ + kLanes);
     block.sum = cut.take(kBlockQ * kLanes);
-    block.scale = cut.take(kBlockQ);
+    block.scale = cut.take(kBlockQ + kLanes);
     block.kept = cut.take(drops_ ? kBlockK : 0);
     return cut.used;
   }
@@ -105,11 +105,14 @@ class ForwardKernel {
   }
 
   void pack(const Part& part, int64_t h, int64_t k_block, float* dst) const {
-    const int64_t first = part.s.k_first + part.first_key + k_block * kBlockK,
-                  count = least(kBlockK, part.keys - k_block * kBlockK);
-    const Rows k = rows_of(f_.k, part.s.batch, h, first, count, f_.D, kType);
-    pack_lanes<Words, kType>(k, dst, words_d_, words_d_ * kPanel);
-    pack_sum_over_rows<Words, kType>(rows_of(f_.v, part.s.batch, h, first, count, f_.D, kType), dst + k_size_, v_panel_);
+    const int64_t first = part.first_key + k_block * kBlockK, count = least(kBlockK, part.keys - k_block * kBlockK);
+    pack_lanes<Words, kType>(keys_of(f_.k, part.s, h, first, count), dst, words_d_, words_d_ * kPanel);
+    pack_sum_over_rows<Words, kType>(keys_of(f_.v, part.s, h, first, count), dst + k_size_, v_panel_);
+  }
+
+  // Keys [first, first + count) of a sequence.
+  Rows keys_of(const View& view, const Sequence& s, int64_t h, int64_t first, int64_t count) const {
+    return rows_of(view, s.batch, h, s.k_first + first, count, f_.D, kType);
   }
 
   void attend(Block& block, const Part& part, int64_t h, int64_t q_block, const float* packed) const {
@@ -117,7 +120,8 @@ class ForwardKernel {
     const int64_t first = block.first = q_block * part.rows, last = least(first + part.rows, band.queries) - 1;
     block.rows = last + 1 - first;
     if (block.rows <= 0) return;
-    pack_rows<Words, kType>(rows_of(f_.q, part.s.batch, h, part.s.q_first + first, block.rows, f_.D, kType), block.q, q_row());
+    const Rows queries = rows_of(f_.q, part.s.batch, h, part.s.q_first + first, block.rows, f_.D, kType);
+    const Left q = pack_rows<Words, kType>(queries, block.q, q_row());
     const int64_t skipped = greatest<int64_t>(0, first_key(band, first) - part.first_key) / kBlockK, seen = end_key(band, last);
     int64_t key = part.first_key + skipped * kBlockK;
     packed += skipped * kv_size_;
@@ -131,11 +135,11 @@ class ForwardKernel {
       const int64_t bottom = least(block.rows, end_query(band, key + keys - 1) - first), rows = bottom - top;
       float* scores = block.scores + top * kBlockK;
       float* out = block.out + top * out_row();
-      multiply<Words, Into::kSet>({words_d_, block.q + top * q_row(), q_row(), 1, packed, words_d_ * kPanel, scores, kBlockK}, rows,
-                                  ceil_div(keys, kLanes));
-      for (int64_t r = top; r < bottom; ++r) soften_row(block, part.s, h, r, key, keys, fresh);
-      const Product values{
-          ceil_div(keys, Words::kPerWord), scores, kBlockK, 1, packed + k_size_, v_panel_, out, out_row(), block.scale + top};
+      const Left q_rows{q.data + top * q.row, q.row, 1};
+      multiply<Words, Into::kSet>({words_d_, q_rows, {packed, words_d_ * kPanel}, scores, kBlockK}, rows, ceil_div(keys, kLanes));
+      soften(block, part.s, h, top, bottom, key, keys, fresh);
+      const Right v = sum_over_rows<Words, kType>(keys_of(f_.v, part.s, h / plan_.group, key, keys), packed + k_size_, v_panel_);
+      const Product values{ceil_div(keys, Words::kPerWord), {scores, kBlockK, 1}, v, out, out_row(), block.scale + top};
       if (fresh) {
         multiply<Words, Into::kSet>(values, rows, vectors_d_);
       } else {
@@ -152,34 +156,67 @@ class ForwardKernel {
     for (int64_t r = 0; r < block.rows; ++r) block.max[r] = -INFINITY;
   }
 
-  // A row of products becomes a row of probabilities, as words; whatever is asked beside a scale is done here.
-  void soften_row(Block& block, const Sequence& s, int64_t h, int64_t r, int64_t key, int64_t keys, bool fresh) const {
-    const int64_t query = block.first + r, first = first_key(s.band, query) - key;
-    int64_t end = least(keys, end_key(s.band, query) - key);
-    float factor = log2_scale_;
-    if (shapes_ || first > 0) {
-      scores_.shape(block.scores + r * kBlockK, scores_.mask_row(s, h, query), key, keys, first, end);
-      factor = 1.f;
-      end = keys;
+  // Products of rows [top, bottom) become probabilities 2^(score - maximum), as words, in place, zero up to `keys`; the rows'
+  // maxima and lane sums go along. Whatever is asked beside a scale is done here.
+  void soften(Block& block, const Sequence& s, int64_t h, int64_t top, int64_t bottom, int64_t key, int64_t keys,
+              bool fresh) const {
+    for (int64_t r = top; r < bottom; r += kLanes) {
+      const int64_t count = least<int64_t>(bottom - r, kLanes);
+      Seen seen[kLanes];
+      Vec maxima[kLanes];  // of lanes
+      for (int64_t i = 0; i < kLanes; ++i) {
+        if (i < count) seen[i] = shaped(block, s, h, r + i, key, keys);
+        maxima[i] = i < count ? max_of_row(block.scores + (r + i) * kBlockK, seen[i]) : set1(-INFINITY);
+      }
+      transpose(maxima);
+      const Vec old = fresh ? set1(-INFINITY) : load(block.max + r);
+      Vec highest = old;
+      for (int64_t i = 0; i < kLanes; ++i) highest = max(maxima[i], highest);
+      const Vec base = if_less(set1(-INFINITY), highest, highest, zero());  // of rows that have seen nothing yet: 0
+      alignas(64) float bases[kLanes];
+      store(bases, base);
+      store(block.max + r, highest);
+      // Exactly 1 where the maximum stays: an error of exp2 there would be taken on at every block.
+      if (!fresh) store(block.scale + r, if_less(old, base, exp2<5>(sub(old, base)), set1(1.f)));
+      for (int64_t i = 0; i < count; ++i) {
+        const float* kept = nullptr;
+        if (drops_) dropped_.of_keys(s, h, block.first + r + i, key, keys, block.kept), kept = block.kept;
+        if (kept) {
+          powers<true>(block, r + i, seen[i], keys, bases[i], fresh);
+        } else {
+          powers<false>(block, r + i, seen[i], keys, bases[i], fresh);
+        }
+      }
     }
-    if (!drops_) return soften<false>(block, r, keys, end, factor, fresh);
-    dropped_.of_keys(s, h, query, key, keys, block.kept);
-    soften<true>(block, r, keys, end, factor, fresh);
   }
 
-  // The first `seen` scores of a row times `factor` become probabilities 2^(score - maximum), as words, in place, zero up to
-  // `keys`; the row's maximum and lane sums go along.
-  template <bool kDrops>
-  void soften(Block& block, int64_t r, int64_t keys, int64_t seen, float scale, bool fresh) const {
-    float* row = block.scores + r * kBlockK;
-    const int64_t whole = seen / kLanes * kLanes, rest = seen - whole;
-    const Vec factor = set1(scale);
-    Vec top = set1(fresh ? -INFINITY : block.max[r]);
+  // The first `end` scores of a row are seen, times `factor`.
+  struct Seen {
+    int64_t end;
+    float factor;
+  };
+
+  Seen shaped(Block& block, const Sequence& s, int64_t h, int64_t r, int64_t key, int64_t keys) const {
+    const int64_t query = block.first + r, first = first_key(s.band, query) - key;
+    const int64_t end = least(keys, end_key(s.band, query) - key);
+    if (!shapes_ && first <= 0) return {end, log2_scale_};
+    scores_.shape(block.scores + r * kBlockK, scores_.mask_row(s, h, query), key, keys, first, end);
+    return {keys, 1.f};
+  }
+
+  static Vec max_of_row(const float* row, Seen seen) {
+    const int64_t whole = seen.end / kLanes * kLanes, rest = seen.end - whole;
+    const Vec factor = set1(seen.factor);
+    Vec top = set1(-INFINITY);
     for (int64_t i = 0; i < whole; i += kLanes) top = max(top, mul(load(row + i), factor));
-    if (rest) top = max(top, keep_first(mul(load(row + whole), factor), rest, set1(-INFINITY)));
-    const float new_max = max_lanes(top);
-    const float base = new_max == -INFINITY ? 0.f : new_max;  // of a row that has seen nothing yet
-    const Vec minus_max = set1(-base);
+    return rest ? max(top, keep_first(mul(load(row + whole), factor), rest, set1(-INFINITY))) : top;
+  }
+
+  template <bool kDrops>
+  void powers(Block& block, int64_t r, Seen seen, int64_t keys, float base, bool fresh) const {
+    float* row = block.scores + r * kBlockK;
+    const int64_t whole = seen.end / kLanes * kLanes, rest = seen.end - whole;
+    const Vec factor = set1(seen.factor), minus_max = set1(-base);
     const auto keep = [&](Vec p, int64_t i) { return kDrops ? mul(p, load(block.kept + i)) : p; };
     Vec sum = zero();
     for (int64_t i = 0; i < whole; i += kLanes) {
@@ -192,14 +229,10 @@ class ForwardKernel {
       sum = add(sum, p);
       Words::store_row(row, whole, keep(p, whole));
     }
-    for (int64_t i = round_up(seen, kLanes); i < keys; i += kLanes) Words::store_row(row, i, zero());
+    for (int64_t i = round_up(seen.end, kLanes); i < keys; i += kLanes) Words::store_row(row, i, zero());
     float* sums = block.sum + r * kLanes;
-    if (!fresh) {
-      block.scale[r] = exp2f(block.max[r] - base);
-      sum = fma(load(sums), set1(block.scale[r]), sum);
-    }
+    if (!fresh) sum = fma(load(sums), set1(block.scale[r]), sum);
     store(sums, sum);
-    block.max[r] = new_max;
   }
 
   void finish(const Block& block, const Sequence& s, int64_t h) const {

@@ -37,13 +37,21 @@ struct Bfloat16Words {
 
 enum class Into { kSet, kAdd, kScaledAdd };  // C = AB, C += AB, C = diag(scale) C + AB
 
+struct Left {  // operand A: (rows, words) by these strides
+  const float* data;
+  int64_t row, word;
+};
+
+struct Right {  // operand B: from one panel to the next, and from one word's kPanel lanes to the next
+  const float* data;
+  int64_t panel, word = kPanel;
+};
+
 struct Product {
-  int64_t words;   // length of the sum
-  const float* a;  // (rows, words) by these strides
-  int64_t a_row, a_word;
-  const float* b;   // panels
-  int64_t b_panel;  // words from one panel to the next
-  float* c;         // (rows, vectors * kLanes)
+  int64_t words;  // length of the sum
+  Left a;
+  Right b;
+  float* c;  // (rows, vectors * kLanes)
   int64_t c_row;
   const float* scale = nullptr;  // one per row, for kScaledAdd
 };
@@ -67,10 +75,10 @@ inline void tile(const Product& p, const float* a, const float* b, float* c, con
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
-      for (int j = 0; j < kVecs; ++j) acc[r][j] = Words::dot(acc[r][j], a + r * p.a_row, bs[j]);
+      for (int j = 0; j < kVecs; ++j) acc[r][j] = Words::dot(acc[r][j], a + r * p.a.row, bs[j]);
     }
-    a += p.a_word;
-    b += kPanel;
+    a += p.a.word;
+    b += p.b.word;
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
@@ -83,18 +91,19 @@ template <class Words, Into kInto, int kVecs>
 inline void rows_of_tiles(const Product& p, int64_t rows, const float* b, float* c) {
   int64_t r = 0;
   const auto at = [&](int64_t row) { return kInto == Into::kScaledAdd ? p.scale + row : nullptr; };
+  const auto a = [&](int64_t row) { return p.a.data + row * p.a.row; };
   for (; r + kTileRows <= rows; r += kTileRows) {
-    tile<Words, kInto, kTileRows, kVecs>(p, p.a + r * p.a_row, b, c + r * p.c_row, at(r));
+    tile<Words, kInto, kTileRows, kVecs>(p, a(r), b, c + r * p.c_row, at(r));
   }
   if (rows - r >= 4 && kTileRows > 4) {
-    tile<Words, kInto, 4, kVecs>(p, p.a + r * p.a_row, b, c + r * p.c_row, at(r));
+    tile<Words, kInto, 4, kVecs>(p, a(r), b, c + r * p.c_row, at(r));
     r += 4;
   }
   if (rows - r >= 2) {
-    tile<Words, kInto, 2, kVecs>(p, p.a + r * p.a_row, b, c + r * p.c_row, at(r));
+    tile<Words, kInto, 2, kVecs>(p, a(r), b, c + r * p.c_row, at(r));
     r += 2;
   }
-  if (rows - r == 1) tile<Words, kInto, 1, kVecs>(p, p.a + r * p.a_row, b, c + r * p.c_row, at(r));
+  if (rows - r == 1) tile<Words, kInto, 1, kVecs>(p, a(r), b, c + r * p.c_row, at(r));
 }
 
 // Rows are taken in the inner loop, so that a panel of B stays in the first-level cache.
@@ -102,7 +111,7 @@ template <class Words, Into kInto>
 inline void multiply(const Product& p, int64_t rows, int64_t vectors) {
   static_assert(kTileVecs == 2 || kTileVecs == 4);
   for (int64_t first = 0, panel = 0; first < vectors; first += kTileVecs, ++panel) {
-    const float* b = p.b + panel * p.b_panel;
+    const float* b = p.b.data + panel * p.b.panel;
     float* c = p.c + panel * kPanel;
     const int64_t width = least<int64_t>(vectors - first, kTileVecs);
     if (width == 1) rows_of_tiles<Words, kInto, 1>(p, rows, b, c);

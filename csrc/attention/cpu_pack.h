@@ -29,15 +29,34 @@ inline Vec load_words(const char* row, int64_t i, int64_t width) {
   }
 }
 
-// Operand A, the sum along the elements of a row: dst (count, ld) words. Whole vectors are written, so ld is a multiple of kLanes.
+// Rows of float32 are words as they lie. As a right operand they are whole vectors, and not so far apart that a panel would crowd
+// into few sets of the first-level cache.
 template <class Words, Type kType>
-inline void pack_rows(const Rows& rows, float* dst, int64_t ld) {
+constexpr bool kLieAsWords = Words::kPerWord == 1 && kType == Type::kFloat32;
+template <class Words, Type kType>
+inline bool lie_in_panels(const Rows& rows) {
+  constexpr int64_t kNear = 1024;  // bytes
+  return kLieAsWords<Words, kType> && rows.width % kLanes == 0 && rows.stride >= 0 && rows.stride <= kNear;
+}
+inline const float* words_at(const Rows& rows) { return reinterpret_cast<const float*>(rows.data); }
+inline int64_t words_apart(const Rows& rows) { return rows.stride / static_cast<int64_t>(sizeof(float)); }
+
+// Operand A, the sum along the elements of a row: (count, ld) words in dst, where rows do not lie as words. Whole vectors are
+// written, so ld is a multiple of kLanes.
+template <class Words, Type kType>
+inline void copy_rows(const Rows& rows, float* dst, int64_t ld) {
   for (int64_t n = 0; n < rows.count; ++n) {
     const char* row = rows.data + n * rows.stride;
     for (int64_t i = 0; i < rows.width; i += kLanes * Words::kPerWord) {
       store(dst + n * ld + i / Words::kPerWord, load_words<Words, kType>(row, i, rows.width));
     }
   }
+}
+template <class Words, Type kType>
+inline Left pack_rows(const Rows& rows, float* dst, int64_t ld) {
+  if constexpr (kLieAsWords<Words, kType>) return {words_at(rows), words_apart(rows), 1};
+  copy_rows<Words, kType>(rows, dst, ld);
+  return {dst, ld, 1};
 }
 
 // Operand B, the sum along the elements of a row, one lane a row: panels of (words, kPanel), written in whole vectors.
@@ -58,9 +77,16 @@ inline void pack_lanes(const Rows& rows, float* dst, int64_t words, int64_t pane
   }
 }
 
-// Operand B, the sum along the rows, one lane an element: panels of (ceil(count / kPerWord), kPanel), written in whole vectors.
+// Operand B, the sum along the rows, one lane an element: panels of (ceil(count / kPerWord), kPanel), written in whole vectors,
+// where rows do not lie in panels.
+template <class Words, Type kType>
+inline Right sum_over_rows(const Rows& rows, const float* packed, int64_t panel) {
+  if (lie_in_panels<Words, kType>(rows)) return {words_at(rows), kPanel, words_apart(rows)};
+  return {packed, panel};
+}
 template <class Words, Type kType>
 inline void pack_sum_over_rows(const Rows& rows, float* dst, int64_t panel) {
+  if (lie_in_panels<Words, kType>(rows)) return;
   for (int64_t n = 0; n < rows.count; n += Words::kPerWord) {
     const char* row = rows.data + n * rows.stride;
     for (int64_t i = 0; i < rows.width; i += kLanes) {
