@@ -33,6 +33,7 @@ def test_dense_tensors_are_plain(context: Callable[[], AbstractContextManager[ob
 def test_a_parameter_is_plain_where_no_gradient_is_wanted() -> None:
     parameter = torch.nn.Parameter(torch.randn(3))
     assert not is_plain((torch.randn(3), parameter))
+    assert is_plain((torch.randn(3), parameter), recorded=True)
     with torch.no_grad():
         assert is_plain((torch.randn(3), parameter))
 

@@ -33,9 +33,13 @@ _library.define(
 
 def forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None = None) -> tuple[Tensor, Tensor]:
     """(out, lse) of checked arguments."""
-    if is_plain((q, k, v, o.mask, o.seed, o.q_starts, o.k_starts, o.k_lengths)):
-        return _run_forward(q, k, v, o, backend)
-    results: tuple[Tensor, Tensor] = torch.ops.aieng.attention_forward.default(q, k, v, *o, backend)
+    results: tuple[Tensor, Tensor]
+    if not is_plain((q, k, v, o.mask, o.seed, o.q_starts, o.k_starts, o.k_lengths), recorded=True):
+        results = torch.ops.aieng.attention_forward.default(q, k, v, *o, backend)
+    elif torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+        results = _Recorded.apply(q, k, v, o, backend)  # type: ignore[no-untyped-call]
+    else:
+        results = _run_forward(q, k, v, o, backend)
     return results
 
 
@@ -75,6 +79,20 @@ def _run_forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | Non
     return out, lse
 
 
+class _Recorded(torch.autograd.Function):
+    """The operator with its gradient, where the dispatcher may be passed by."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None) -> tuple[Tensor, Tensor]:
+        results = _run_forward(q, k, v, o, backend)
+        _save(ctx, (q, k, v, *o, backend), results)
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor | None, dlse: None) -> tuple[Tensor | None, ...]:
+        return (*_gradients(ctx, dout, dlse)[:3], None, None)
+
+
 def _backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,7 +122,9 @@ def _gradients(ctx: Any, dout: Tensor | None, _: Tensor | None) -> tuple[Any, ..
     rest = (None,) * (_TENSORS + len(ctx.options))
     if dout is None:
         return (None, None, None, *rest)
-    return (*torch.ops.aieng.attention_backward(dout, *ctx.saved_tensors, *ctx.options), *rest)
+    arguments = (dout, *ctx.saved_tensors)
+    run = _backward if is_plain(arguments) else torch.ops.aieng.attention_backward.default
+    return (*run(*arguments, *ctx.options), *rest)
 
 
 def _no_second_order(ctx: Any, *_: Any) -> NoReturn:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from aieng_kernels._family import declared
 from aieng_kernels.attention import attention, attention_with_lse
 from aieng_kernels.attention.options import Options
@@ -120,3 +121,39 @@ def test_only_needed_gradients():
     attention(p.q, p.k, v).sum().backward()
     assert p.q.grad is None
     assert v.grad is not None
+
+
+def leaves_of(p):
+    return [x.detach().clone().requires_grad_() for x in (p.q, p.k, p.v)]
+
+
+def test_a_recorded_call_is_the_operator_with_its_gradient():
+    p = problem(S=20, T=30)
+    ours, operators = leaves_of(p), leaves_of(p)
+    out = attention(*ours, scale=HOW.scale, is_causal=True)
+    due = torch.ops.aieng.attention_forward(*operators, *HOW, None)[0]
+    assert torch.equal(out, due)
+    gradients = torch.autograd.grad(out, ours, p.dout)
+    for got, wanted in zip(gradients, torch.autograd.grad(due, operators, p.dout), strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_what_was_saved_and_then_changed_is_told():
+    leaves = leaves_of(problem(S=6, T=7))
+    q = leaves[0] * 1.0
+    out = attention(q, *leaves[1:])
+    q.add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+def test_checkpoints_and_saved_tensor_hooks_give_the_same_gradients():
+    p = problem(S=20, T=30)
+    leaves = leaves_of(p)
+    due = torch.autograd.grad(attention(*leaves), leaves, p.dout)
+    again = torch.utils.checkpoint.checkpoint(attention, *leaves, use_reentrant=False)
+    with torch.autograd.graph.save_on_cpu():
+        kept = attention(*leaves)
+    for found in (torch.autograd.grad(again, leaves, p.dout), torch.autograd.grad(kept, leaves, p.dout)):
+        for got, wanted in zip(found, due, strict=True):
+            assert torch.equal(got, wanted)
