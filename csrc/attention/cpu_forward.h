@@ -179,9 +179,8 @@ class ForwardKernel {
       // Exactly 1 where the maximum stays: an error of exp2 there would be taken on at every block.
       if (!fresh) store(block.scale + r, if_less(old, base, exp2<5>(sub(old, base)), set1(1.f)));
       for (int64_t i = 0; i < count; ++i) {
-        const float* kept = nullptr;
-        if (drops_) dropped_.of_keys(s, h, block.first + r + i, key, keys, block.kept), kept = block.kept;
-        if (kept) {
+        if (drops_) {
+          dropped_.of_keys(s, h, block.first + r + i, key, keys, block.kept);
           powers<true>(block, r + i, seen[i], keys, bases[i], fresh);
         } else {
           powers<false>(block, r + i, seen[i], keys, bases[i], fresh);
@@ -212,6 +211,7 @@ class ForwardKernel {
     return rest ? max(top, keep_first(mul(load(row + whole), factor), rest, set1(-INFINITY))) : top;
   }
 
+  // 2^(score - base) of a row, as words, and their lane sums.
   template <bool kDrops>
   void powers(Block& block, int64_t r, Seen seen, int64_t keys, float base, bool fresh) const {
     float* row = block.scores + r * kBlockK;
