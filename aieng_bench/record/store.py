@@ -22,6 +22,7 @@ from aieng_bench.record.schema import Environment, Part, Record, Value, canonica
 __all__ = ["Broken", "Loaded", "Manifest", "RunStore", "load", "write_whole"]
 
 RUNS = Path("runs")
+MANIFEST_VERSION = 1
 
 
 class Manifest(Part):
@@ -72,7 +73,7 @@ class RunStore:
         try:
             text = text_of(file)
             if isinstance(content := strict_json(text), dict):
-                refuse_newer(content, "$")
+                refuse_newer(content, "$", MANIFEST_VERSION)
             manifest = Manifest.model_validate_json(text, strict=True)
         except Broken as error:
             raise type(error)(error.reason, str(file)) from None
