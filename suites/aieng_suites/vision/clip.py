@@ -125,7 +125,7 @@ def task(case: Case, by_caption: bool) -> Task:
     from torch.nn import functional
 
     from aieng_suites.vision import _training
-    from aieng_suites.vision.data import Part, scenes
+    from aieng_suites.vision.data import scenes
     from aieng_suites.vision.models.clip import contrastive_loss
 
     class Kinds(_training.Task):
@@ -135,8 +135,11 @@ def task(case: Case, by_caption: bool) -> Task:
             scores = model(self.data.standardised(images))
             return functional.cross_entropy(scores, labels[:, 0], label_smoothing=self.label_smoothing)
 
-        def score(self, predict: Callable[[Tensor], Tensor], part: Part, device: str) -> float:
-            return super().score(predict, Part(part.images, part.labels[:, 0], part.indices), device)
+        def truth(self, labels: Tensor) -> Tensor:
+            return labels[:, 0]
+
+        def names(self) -> list[str]:
+            return [" ".join(kind) for kind in scenes.KINDS]
 
         def further(self, model: nn.Module, device: str) -> dict[str, float]:
             return {"unseen_accuracy": self.judge(model, scenes_of((0, 0, UNSEEN_TEST), scenes.UNSEEN).test, device)}

@@ -100,7 +100,7 @@ def taught(case: Case, build: Callable[[], Any], kind: Kind) -> Run:
 
     recipe, device, epochs = _training.Recipe(LEARNING_RATE), case.device, case.epochs
 
-    def run(seed: int) -> dict[str, float]:
+    def run(seed: int) -> dict[str, _training.Figure]:
         teacher = _training.Training(ResNet, recipe, _training.Task(load()), epochs, seed, device).run()
         task = distillation(teacher.model.eval(), kind)
         figures = _training.figures(build, recipe, task, epochs=epochs, seed=seed, device=device)

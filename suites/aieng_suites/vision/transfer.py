@@ -136,7 +136,7 @@ def adapted(case: Case, attention: Attention, rate: str, adapt: Callable[[nn.Mod
     task, recipe, device = Adaptation(resized(digits.load(), case.labels)), _training.Recipe(RATES[rate]), case.device
     before = pretrained(attention, case.pretraining, device)
 
-    def run(seed: int) -> dict[str, float]:
+    def run(seed: int) -> dict[str, _training.Figure]:
         def build() -> nn.Module:
             return adapt(copy.deepcopy(before.model))
 
