@@ -61,6 +61,8 @@ class Pictures(Shown):
     height: Annotated[int, Field(ge=1, le=256)]
     width: Annotated[int, Field(ge=1, le=256)]
     pixels: Annotated[str, Field(max_length=LARGEST)]
+    note: Annotated[str, Field(max_length=200)] = ""
+    """What colours and captions mean."""
 
     @model_validator(mode="after")
     def _filled(self) -> Pictures:
@@ -74,10 +76,11 @@ class Pictures(Shown):
         return self
 
     @classmethod
-    def of(cls, rows: Sequence[str], columns: Sequence[str], pixels: NDArray[np.uint8]) -> Pictures:
+    def of(cls, rows: Sequence[str], columns: Sequence[str], pixels: NDArray[np.uint8], note: str = "") -> Pictures:
         """From an array (rows, columns, height, width, 3) of uint8."""
         text = base64.b64encode(pixels.tobytes()).decode()
-        return cls(rows=tuple(rows), columns=tuple(columns), height=pixels.shape[2], width=pixels.shape[3], pixels=text)
+        height, width = pixels.shape[2:4]
+        return cls(rows=tuple(rows), columns=tuple(columns), height=height, width=width, pixels=text, note=note)
 
     def array(self) -> NDArray[np.uint8]:
         """The pixels, as they were given to :meth:`of`."""

@@ -128,8 +128,9 @@ def _galleries(records: Sequence[Record]) -> Iterator[Gallery]:
         for name, pictures in shown.pictures(record):
             seen[name] += 1
             if seen[name] <= (2 if "prediction" in pictures.columns else 1):
-                note = f"{fmt.clean(name)} of the first seed, on fixed images of the test part"
-                yield Gallery(f"What {fmt.clean(record.contender.name)} sees", note, pictures)
+                kind, note = fmt.clean(name).capitalize(), fmt.clean(pictures.note)
+                where = f"{kind} of the first seed, on fixed images of the test part. {note}".strip()
+                yield Gallery(f"What {fmt.clean(record.contender.name)} sees", where, pictures)
 
 
 def _missing(missing: Sequence[str]) -> Iterator[Block]:

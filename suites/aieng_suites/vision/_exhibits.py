@@ -57,7 +57,8 @@ def attention(model: nn.Module, images: Tensor, standardised: Tensor, captions: 
         share = (attended / attended.amax(1, keepdim=True)).view(-1, 1, side, side)
         large = nn.functional.interpolate(share, size=(size, size)).permute(0, 2, 3, 1).cpu().numpy()
         painted.append(paint(painted[0], np.array(HEAT, np.float32) / np.float32(255), large))
-    return pictures(captions, ("image", *(f"block {n}" for n in range(1, len(maps) + 1))), painted)
+    note = "The warmer a patch, the more the class token attends to it, mean over heads. A row is named after what it shows."
+    return pictures(captions, ("image", *(f"block {n}" for n in range(1, len(maps) + 1))), painted, note)
 
 
 @contextmanager
@@ -87,7 +88,7 @@ def weights(transformer: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def masks(
-    images: Tensor, truth: Tensor, found: Tensor, palette: Sequence[tuple[int, int, int]], captions: Sequence[str]
+    images: Tensor, truth: Tensor, found: Tensor, palette: Sequence[tuple[int, int, int]], captions: Sequence[str], note: str
 ) -> Pictures:
     """``images`` (N, 3, S, S) with their true and found masks (N, S, S) painted over them, all but class 0, the background."""
     plain = colours(images)
@@ -95,7 +96,7 @@ def masks(
     painted = [plain]
     for mask in (truth.cpu().numpy(), found.cpu().numpy()):
         painted.append(paint(plain, tones[mask], (mask > 0)[..., None].astype(np.float32)))
-    return pictures(captions, ("image", "truth", "prediction"), painted)
+    return pictures(captions, ("image", "truth", "prediction"), painted, note)
 
 
 def colours(images: Tensor) -> Pixels:
@@ -110,9 +111,9 @@ def paint(images: Pixels, colour: Pixels, share: Pixels) -> Pixels:
     return covered
 
 
-def pictures(rows: Sequence[str], columns: Sequence[str], painted: Sequence[Pixels]) -> Pictures:
+def pictures(rows: Sequence[str], columns: Sequence[str], painted: Sequence[Pixels], note: str) -> Pictures:
     whole = np.stack(painted, axis=1)
-    return Pictures.of(rows, columns, np.round(255 * whole.clip(0, 1)).astype(np.uint8))
+    return Pictures.of(rows, columns, np.round(255 * whole.clip(0, 1)).astype(np.uint8), note)
 
 
 def counted(labels: Tensor, found: Tensor, classes: int) -> Tensor:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 CLASSES = 5
 VALIDATION, TEST = 200, 500
-MIOU_FLOOR = TARGET = 0.35
-"""What the transformer passes in a quick run; a full one has twelve times as many steps."""
+MIOU_FLOOR = TARGET = 0.25
+"""What the transformer passes in a quick run; a full one has some twenty-five times as many steps."""
 RATES = {"unet": 6e-3, "transformer": 3e-3}
 BATCH = 16
 PALETTE = ((230, 60, 60), (60, 200, 90), (80, 120, 255), (250, 210, 60))
@@ -41,7 +41,7 @@ benchmark = Study(
     summary="Four shapes on textured backgrounds, 32 x 32 RGB with exact masks: mean intersection over union, speed, size, memory.",
     baseline="unet",
     full={device: grid(scenes=4000, epochs=30) for device in ("cpu", "cuda")},
-    quick={device: grid(scenes=1000, epochs=10) for device in ("cpu", "cuda")},
+    quick={device: grid(scenes=600, epochs=8) for device in ("cpu", "cuda")},
     metrics=figures_of(Metric("miou", "", "higher", "test mIoU", floor=MIOU_FLOOR), TARGET),
     seeds=3,
     quick_seeds=1,
@@ -54,7 +54,13 @@ def vit_aieng(case: Case) -> Run:
     return transformer(case, our_attention(case))
 
 
-@benchmark.contender("vit_torch", requires=("scikit-image",), package="torch", source=source(*FILES))
+@benchmark.contender(
+    "vit_torch",
+    requires=("scikit-image",),
+    package="torch",
+    source=source(*FILES),
+    left_out=lambda case: "it is vit_aieng on another attention, as a quick vision/digits shows",
+)
 def vit_torch(case: Case) -> Run:
     """The same on torch's attention."""
     return transformer(case, torch_attention())
@@ -129,7 +135,8 @@ def segmentation(case: Case) -> Task:
             found = predict(self.data.standardised(images)).argmax(1)
             right = (found == masks).double().mean((1, 2)).tolist()
             captions = [f"scene {n}, {100 * share:.0f} % of pixels right" for n, share in enumerate(right)]
-            return {"masks": _exhibits.masks(images, masks, found, PALETTE, captions)}
+            note = "Circles are red, squares green, triangles blue, crosses yellow."
+            return {"masks": _exhibits.masks(images, masks, found, PALETTE, captions, note)}
 
     sizes = (case.scenes, VALIDATION, TEST)
     return Segmentation(dataset(sizes, lambda s: s.masks.astype(np.int64), CLASSES, objects=3))
