@@ -10,7 +10,7 @@ from aieng_bench.report import paired, plots, shown, study
 from aieng_bench.report.chapters import Block, Grid
 from aieng_bench.report.declare import Module
 from aieng_bench.report.view import Cell, Column
-from aieng_bench.summary import Group
+from aieng_bench.summary import Group, Row
 
 
 def quick(record: Record) -> bool:
@@ -114,20 +114,40 @@ def edge(found: Sequence[Group], pairs: Sequence[paired.Comparison], module: Mod
                     Cell(paired.mean(row, cost), sort=latency[0]),
                     Cell(fmt.digits(1e6 / latency[0]) if latency[0] > 0 else fmt.NOTHING, sort=-latency[0]),
                     Cell(fmt.memory(row.record), sort=row.record.memory.get("peak_bytes")),
-                    Cell(fmt.digits(row.medians["parameters"]) if "parameters" in row.medians else fmt.NOTHING),
-                    Cell("yes" if within else "no", sort=str(within), tone="good" if within else "bad", number=False),
+                    Cell(fmt.quantity(row.medians.get("file_bytes"), "B"), sort=row.medians.get("file_bytes")),
+                    *(Cell(word, sort=word, tone=_TONES[word], number=False) for word in (_yes(within), _verdict(row))),
                 )
             )
     if not rows:
         yield "No ranked cell has a latency per image."
         return
-    heads = ("Contender", "Quality", "Latency, batch 1", "Frames/s", "Peak memory", "Parameters", f"Within {frame}")
-    yield Grid("Edge feasibility", tuple(Column(head, number=n not in (0, 6)) for n, head in enumerate(heads)), tuple(rows))
+    heads = ("Contender", "Quality", "Latency, batch 1", "Frames/s", "Peak memory", "File", f"Within {frame}", "Study's verdict")
+    known = [n for n in range(len(heads)) if any(row[n].text != fmt.NOTHING for row in rows)]
+    columns = tuple(Column(heads[n], number=n not in (0, 6, 7)) for n in known)
+    yield Grid("Edge feasibility", columns, tuple(tuple(row[n] for n in known) for row in rows))
+    judged = [row[7].text for row in rows if row[7].text != fmt.NOTHING]
+    if judged:
+        feasible = [f"{row[0].text} ({row[0].detail})" for row in rows if row[7].text == "yes"]
+        named = f": {', '.join(feasible)}" if feasible else ""
+        yield f"By the study's own verdict {len(feasible)} of {len(judged)} are feasible{named}."
     quickest = min(fit, key=lambda one: (one[1], one[2]))
     yield (
         f"{sum(within for within, *_ in fit)} of {len(fit)} stay within {frame} a frame on the machine measured; "
         f"the quickest is {quickest[2]} with {fmt.quantity(quickest[1], 'µs')}. No other device was measured."
     )
+
+
+_TONES = {"yes": "good", "no": "bad"} | dict.fromkeys(("in some seeds", fmt.NOTHING), "")
+
+
+def _yes(true: bool) -> str:
+    return "yes" if true else "no"
+
+
+def _verdict(row: Row) -> str:
+    """A study's own verdict on a form, its metric ``feasible``: 1 or 0 for each seed."""
+    seeds = set(study.seeds(row.record, "feasible"))
+    return _yes(1.0 in seeds) if len(seeds) == 1 else "in some seeds" if seeds else fmt.NOTHING
 
 
 def decisions(pairs: Sequence[paired.Comparison], module: Module) -> Iterator[Block]:

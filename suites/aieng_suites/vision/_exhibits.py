@@ -33,11 +33,13 @@ def confusion(counts: Tensor, names: Sequence[str]) -> Confusion:
     return Confusion(labels=tuple(names), counts=tuple(map(tuple, counts.long().tolist())))
 
 
-def attention(model: nn.Module, images: Tensor, standardised: Tensor, captions: Sequence[str]) -> Pictures | None:
+def attention(
+    model: nn.Module, predict: Callable[[Tensor], Tensor], images: Tensor, standardised: Tensor, captions: Sequence[str]
+) -> Pictures | None:
     """How much the class token attends to each patch of ``images`` (N, C, S, S) in every block, the mean over heads.
 
-    The most attended patch of a picture has the full heat. None for a model that is no :class:`VisionTransformer`, or whose
-    patches make no square.
+    ``predict`` is what its inference runs. The most attended patch of a picture has the full heat. None for a model without a
+    :class:`VisionTransformer`, or whose patches make no square.
     """
     from aieng_suites.vision.models.vit import VisionTransformer
 
@@ -46,10 +48,11 @@ def attention(model: nn.Module, images: Tensor, standardised: Tensor, captions: 
         return None
     first = transformer.first_tokens().shape[1]
     with weights(transformer) as seen:
-        model(standardised)
+        predict(standardised)
     maps = [weight[:, :, 0, first:].mean(1) for weight in seen]
-    side = math.isqrt(maps[0].shape[1])
-    if side**2 != maps[0].shape[1]:
+    patches = {attended.shape[1] for attended in maps}
+    side = math.isqrt(max(patches, default=0))
+    if patches != {side**2}:
         return None
     size = images.shape[-1]
     painted = [colours(images)]
@@ -92,10 +95,12 @@ def masks(
 ) -> Pictures:
     """``images`` (N, 3, S, S) with their true and found masks (N, S, S) painted over them, all but class 0, the background."""
     plain = colours(images)
+    grey = plain.mean(-1, keepdims=True)  # under a class's colour, which another colour would change
     tones = np.array([(0, 0, 0), *palette], np.float32) / 255
     painted = [plain]
     for mask in (truth.cpu().numpy(), found.cpu().numpy()):
-        painted.append(paint(plain, tones[mask], (mask > 0)[..., None].astype(np.float32)))
+        covered = (mask > 0)[..., None]
+        painted.append(paint(np.where(covered, grey, plain), tones[mask], covered.astype(np.float32)))
     return pictures(captions, ("image", "truth", "prediction"), painted, note)
 
 

@@ -96,8 +96,8 @@ class Task:
         return labels
 
     def names(self) -> Sequence[str]:
-        """Of the classes."""
-        return [str(label) for label in range(self.data.classes)]
+        """Of the classes that inference scores; none where a task has a score of its own, unless it names them."""
+        return [str(label) for label in range(self.data.classes)] if type(self).score is Task.score else []
 
     def judge(self, model: nn.Module, part: Part, device: str) -> float:
         """Quality of the model on a part."""
@@ -107,22 +107,25 @@ class Task:
 
     def exhibits(self, fit: Fit, seed: int, device: str) -> dict[str, Figure]:
         """What is shown of a trained model: its learning curve, the confusion of the test part and, of the first seed, pictures."""
-        predict = self.predictor(fit.model)
-        shown: dict[str, Figure] = {
-            "learning": _exhibits.learning(fit.validation, self.quality),
-            "confusion": _exhibits.confusion(self.confusion(predict, self.data.test, device), self.names()),
-        }
+        predict, names = self.predictor(fit.model), self.names()
+        shown: dict[str, Figure] = {"learning": _exhibits.learning(fit.validation, self.quality)}
+        if names:
+            shown["confusion"] = _exhibits.confusion(self.confusion(predict, self.data.test, device), names)
         return shown if seed else shown | self.pictures(fit.model, predict, device)
 
     def pictures(self, model: nn.Module, predict: Callable[[Tensor], Tensor], device: str) -> dict[str, Figure]:
-        """A transformer's attention to one test image of each of the first classes."""
+        """A transformer's attention to one test image of each of the first classes; none where the data are no images."""
         images, labels = tensors(self.data.test, device)
-        truth = self.truth(labels)
+        if images.ndim != 4:
+            return {}
+        truth, names = self.truth(labels), self.names()
         chosen = _exhibits.one_of_each(truth, PICTURED)
         seen = self.data.standardised(images[chosen])
-        names, pairs = self.names(), zip(truth[chosen].tolist(), predict(seen).argmax(1).tolist(), strict=True)
-        captions = [names[label] if label == found else f"{names[label]}, taken for {names[found]}" for label, found in pairs]
-        maps = _exhibits.attention(model, images[chosen], seen, captions)
+        captions = [names[label] if names else str(label) for label in truth[chosen].tolist()]
+        if names:
+            guesses = [names[found] for found in predict(seen).argmax(1).tolist()]
+            captions = [a if a == b else f"{a}, taken for {b}" for a, b in zip(captions, guesses, strict=True)]
+        maps = _exhibits.attention(model, predict, images[chosen], seen, captions)
         return {} if maps is None else {"attention": maps}
 
 

@@ -95,6 +95,9 @@ def test_edge_feasibility_says_who_keeps_up() -> None:
     page = reporting.module_page(made.module_records() + made.edge_records(), DECLARED)
     (grid,) = (block for block in page.chapter("edge").blocks if isinstance(block, Grid))
     assert {row[0].text: row[6].text for row in grid.rows} == {"torch": "no", "onnxruntime": "yes", "openvino": "yes"}
+    assert {row[0].text: row[7].text for row in grid.rows} == {"torch": "no", "onnxruntime": "yes", "openvino": "in some seeds"}
+    assert {row[5].text for row in grid.rows} == {"2.00 KiB"}
+    assert "1 of 3 are feasible: onnxruntime (vision/edge epochs=18 on cpu)." in words(page.chapter("edge"))
     assert "2 of 3 stay within 33.3 ms a frame on the machine measured; the quickest is openvino" in words(page.chapter("edge"))
     assert "vision/edge" not in words(page.chapter("missing"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_the_most_attended_patch_has_the_full_heat() -> None:
     images = torch.zeros(1, 1, 8, 8)
     images[0, 0, 4:6, 2:4] = 1
     with torch.inference_mode():
-        found = _exhibits.attention(model.eval(), torch.zeros(1, 1, 8, 8), images, ["x"])
+        found = _exhibits.attention(model.eval(), model, torch.zeros(1, 1, 8, 8), images, ["x"])
     assert found is not None
     q, k, _ = model.blocks[0].attention.qkv(seen[0].clone()).view(1, 17, 3, 2, 32).unbind(2)
     share = ((q[:, :1].transpose(1, 2) @ k.permute(0, 2, 3, 1)) / math.sqrt(32)).softmax(-1)[0, :, 0, 1:].mean(0)
@@ -106,6 +107,28 @@ def test_masks_are_painted_where_they_are() -> None:
     assert np.array_equal(truth, prediction)
     masks = task.data.test.labels[: segmentation.PICTURED] > 0
     assert np.array_equal((truth != image).any(-1), masks)
+
+
+def test_a_task_with_a_score_of_its_own_shows_attention_but_no_matrix() -> None:
+    """Its inference may give features, or words, which no class is the largest of."""
+
+    class Features(Task):
+        def predictor(self, model: Any) -> Any:
+            return lambda images: model.tokens(images)[:, 0]
+
+        def score(self, predict: Any, part: Any, device: str) -> float:
+            return 0.5
+
+    class Sequences(Features):
+        def __init__(self) -> None:
+            words = dataclasses.replace(load().test, images=load().test.images[:, 0, 0])
+            super().__init__(dataclasses.replace(load(), test=words))
+
+    torch.manual_seed(0)
+    found = shown(Features(load()), VisionTransformer(SDPA))
+    assert set(found) == {"learning", "attention"}
+    assert found["attention"].rows == ("0", "1", "2", "3", "4")
+    assert set(shown(Sequences(), VisionTransformer(SDPA))) == {"learning"}
 
 
 def test_a_long_training_is_shown_by_some_of_its_epochs() -> None:
