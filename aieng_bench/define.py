@@ -221,10 +221,11 @@ class KernelBenchmark(Benchmark):
 
 @dataclass
 class Study(Benchmark):
-    """A real system trained or run over seeds. A contender's ``setup(case)`` returns ``run(seed) -> dict[str, float]``.
+    """A real system trained or run over seeds. A contender's ``setup(case)`` returns ``run(seed) -> dict[str, float | Exhibit]``.
 
     The dict has one entry per declared metric (missing ones are an error), and may carry ``extra`` figures under names that
-    start with an underscore, which are recorded but not ranked. One seed is one round, one call per launch.
+    start with an underscore, which are recorded but not ranked, and exhibits (:mod:`aieng_bench.record.exhibits`): a learning
+    curve, a confusion matrix, small pictures. One seed is one round, one call per launch.
     """
 
     seeds: int = 3

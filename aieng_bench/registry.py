@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import importlib
+import importlib.util
 import pkgutil
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import TypeVar
 
 from aieng_bench.define import REDTEAM, Benchmark, Case
 from aieng_bench.machine_code import StaticBenchmark
+from aieng_bench.report.declare import Module
 
 GROUP = "aieng_bench.suites"
 REDTEAM_GROUP = "aieng_bench.redteam"
@@ -29,10 +31,10 @@ B = TypeVar("B", Benchmark, StaticBenchmark)
 class NoMatch(LookupError):
     """No benchmark matches; ``nearest`` holds the most similar names."""
 
-    def __init__(self, pattern: str, nearest: list[str]) -> None:
+    def __init__(self, pattern: str, nearest: list[str], what: str = "benchmark") -> None:
         self.pattern, self.nearest = pattern, nearest
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ""
-        super().__init__(f"no benchmark matches {pattern!r}{hint}")
+        super().__init__(f"no {what} matches {pattern!r}{hint}")
 
 
 def benchmarks() -> dict[str, Benchmark]:
@@ -145,6 +147,18 @@ def _hits(pattern: str, known: Mapping[str, B]) -> dict[str, B]:
         groups: set[str] = {n.split("/")[0] for n in known} | {b.suite for b in known.values()}
         raise NoMatch(pattern, nearest(pattern, sorted({*known, *groups})))
     return hits
+
+
+def module(suite: str) -> Module:
+    """The report that a suite declares, in its package's ``_report.py``, as ``module``; raises NoMatch with the nearest names."""
+    found = {entry.name: entry.value for entry in entry_points(group=GROUP)}
+    if suite not in found or importlib.util.find_spec(f"{found[suite]}._report") is None:
+        declared = [name for name, package in sorted(found.items()) if importlib.util.find_spec(f"{package}._report")]
+        raise NoMatch(suite, declared, "suite with a report")
+    declared_here = importlib.import_module(f"{found[suite]}._report").module
+    if not isinstance(declared_here, Module):
+        raise TypeError(f"{found[suite]}._report.module is a {type(declared_here).__name__}, not a Module")
+    return declared_here
 
 
 def nearest(name: str, known: Sequence[str]) -> list[str]:

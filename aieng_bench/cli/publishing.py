@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aieng_bench.cli.comparing import read
 from aieng_bench.cli.console import console
-from aieng_bench.cli.errors import FAILED, NOTHING, fail
+from aieng_bench.cli.errors import FAILED, INFRASTRUCTURE, NOTHING, fail
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aieng_bench.record.schema import Record
 
 Source = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's folder or name, 'latest', a published file, or a folder of them.")
@@ -38,6 +43,7 @@ def report(
     source: Source,
     out: Annotated[Path, typer.Option(help="Folder for the pages; files of the same name are replaced.")],
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "aieng-bench",
+    module: Annotated[str, typer.Option(help="Instead, the report of this suite: page, Markdown, executed notebook.")] = "",
 ) -> None:
     """Write a page (HTML, works offline) and a Markdown file for each run of a source."""
     import gc
@@ -48,8 +54,24 @@ def report(
     records = read(source).records
     if not records:
         fail(f"{source} holds no records", NOTHING)
+    if module:
+        _module(records, module, source, out)
+        return
     reporting.write(records, out, title)
     console().print(f"wrote {out / 'index.html'} and {out / 'index.md'}", soft_wrap=True)
+
+
+def _module(records: Sequence[Record], suite: str, source: str, out: Path) -> None:
+    from aieng_bench import machine, registry
+    from aieng_bench import report as reporting
+
+    if lacks := [reason for name in ("matplotlib", "nbclient", "nbformat", "ipykernel") if (reason := machine.missing(name))]:
+        fail("; ".join(lacks), INFRASTRUCTURE)
+    declared = registry.module(suite)
+    if not any(record.definition.suite == suite and record.definition.kind == "study" for record in records):
+        fail(f"{source} holds no records of a study of {suite}", NOTHING)
+    reporting.write_module(records, declared, source, out)
+    console().print(f"wrote {out / suite}.html, {suite}.md and {suite}.ipynb", soft_wrap=True)
 
 
 def publish(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aieng_bench.record.exhibits import Exhibit
 from aieng_bench.record.schema import Finite, Part
 
 
@@ -62,6 +63,7 @@ class Outputs(Part):
 
 class Seed(Part):
     figures: dict[str, float]
+    exhibits: dict[str, Exhibit]
     peak_bytes: int | None
 
 

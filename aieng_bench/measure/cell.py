@@ -14,6 +14,7 @@ from aieng_bench.measure.plan import Unit
 from aieng_bench.measure.quality import quality
 from aieng_bench.measure.sources import suite_hash
 from aieng_bench.measure.tuned import Choice, figures
+from aieng_bench.record.exhibits import Exhibit
 from aieng_bench.record.schema import (
     Check,
     ContenderInfo,
@@ -53,6 +54,8 @@ class Cell:
     extra: dict[str, float] = field(default_factory=dict)
     tuned: list[dict[str, Choice]] = field(default_factory=list)
     """Of each launch, what an autotuner chose."""
+    exhibits: dict[str, tuple[Exhibit, ...]] = field(default_factory=dict)
+    """What a study shows, one of each seed."""
     setup_s: float | None = None
     inputs_hash: str = ""
     spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -115,6 +118,7 @@ class Cell:
         trust, trust_reason = quality(measured, self.samples, limit, self.accounts, rivals, self.novelty, self.disturbed)
         good = outcome is Outcome.RAN and check.verdict is Correctness.PASSED
         return Record(
+            schema_version=2 if self.exhibits else 1,
             run=run,
             created=timestamp(),
             definition=definition(benchmark, case),
@@ -135,6 +139,7 @@ class Cell:
             command=command(benchmark, self.contender, case, quick),
             environment=environment,
             log="" if good else self.log,
+            exhibits=self.exhibits,
         )
 
 

@@ -8,9 +8,12 @@ import statistics
 from collections.abc import Sequence
 
 from aieng_bench.define import Study
+from aieng_bench.measure.answers import Seed
 from aieng_bench.measure.cell import Cell
 from aieng_bench.measure.crew import Crew
 from aieng_bench.measure.plan import Plan, Progress
+from aieng_bench.record.exhibits import bounded
+from aieng_bench.record.schema import Outcome
 
 PEAK = "peak_bytes"
 SMALL_BYTES = 8 * 2**20
@@ -56,6 +59,14 @@ class StudyCampaign:
                 cell.refute(f"seed {seed}: {name} is not a number")
         if PEAK not in figures and (given := figures.pop(f"_{PEAK}", reply[PEAK])) is not None:
             figures[PEAK] = given
+        for name, exhibit in Seed.model_validate(reply).exhibits.items():
+            cell.exhibits[name] = (*cell.exhibits.get(name, ()), exhibit)
+        try:
+            bounded(cell.exhibits)
+        except ValueError as error:
+            cell.exhibits = {}
+            cell.fail(Outcome.ERROR, f"seed {seed}: exhibits: {error}")
+            return
         cell.checks += 1
         cell.add(seed, {name: figures[name] for name in declared if math.isfinite(figures[name])})
         self._figures[cell.contender.name].append(figures)

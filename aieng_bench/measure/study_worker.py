@@ -12,6 +12,7 @@ from typing import Any
 from aieng_bench.define import Case, Study
 from aieng_bench.measure import memory as used
 from aieng_bench.measure.serve import limit_threads, serve
+from aieng_bench.record.exhibits import Shown
 from aieng_bench.record.schema import Value
 from aieng_bench.registry import load
 
@@ -30,15 +31,13 @@ class Session:
 
     def run_seed(self, seed: int) -> dict[str, Any]:
         """One run of the system."""
-        figures: dict[str, float] = {}
-
-        def call() -> None:
-            figures.update({name: float(value) for name, value in self.function(seed).items()})
-
-        peak = used.peak_growth(call, self.device)
+        given: dict[str, Any] = {}
+        peak = used.peak_growth(lambda: given.update(self.function(seed)), self.device)
+        exhibits = {name: value.model_dump(mode="json") for name, value in given.items() if isinstance(value, Shown)}
+        figures = {name: float(value) for name, value in given.items() if name not in exhibits}
         if missing := [metric.name for metric in self.study.metrics if metric.name not in figures]:
             raise ValueError(f"the result has no {missing[0]}")
-        return {"figures": figures, "peak_bytes": peak}
+        return {"figures": figures, "exhibits": exhibits, "peak_bytes": peak}
 
 
 def main() -> None:

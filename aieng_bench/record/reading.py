@@ -83,11 +83,11 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def refuse_newer(content: dict[str, Any], path: str) -> None:
+def refuse_newer(content: dict[str, Any], path: str, newest: int = SCHEMA_VERSION) -> None:
     """Raise Newer for a ``schema_version`` from the future."""
     version = content.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise Newer(f"{path}.schema_version: {version} is newer than this aieng-bench reads ({SCHEMA_VERSION}); update it")
+    if isinstance(version, int) and version > newest:
+        raise Newer(f"{path}.schema_version: {version} is newer than this aieng-bench reads ({newest}); update it")
 
 
 def strict_json(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""The record, version 1: everything a published figure rests on. Reports, comparisons and leaderboards read nothing else."""
+"""The record, version 2: everything a published figure rests on. Reports, comparisons and leaderboards read nothing else."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import json
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-SCHEMA_VERSION = 1
+from aieng_bench.record.exhibits import Exhibits
+
+SCHEMA_VERSION = 2
+"""A record without exhibits is written as version 1, which every version reads."""
 
 Value = str | int | float | bool
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -46,7 +49,7 @@ class Quality(StrEnum):
 class Grown(Part):
     """A part that has gained fields: one at its default is not written, so that what was published before it keeps its bytes."""
 
-    gained: ClassVar[dict[str, Value]] = {}
+    gained: ClassVar[dict[str, Any]] = {}
     """Name and default of each such field."""
 
     @model_serializer(mode="wrap")
@@ -153,10 +156,10 @@ class Environment(Part):
     """Environment variables that change speed (OMP_*, MKL_*, OPENBLAS_*, MALLOC_*, TORCH_*) as the workers saw them."""
 
 
-class Record(Part):
+class Record(Grown):
     """One cell. ``samples[metric][launch][round]``: one value per round of every launch, raw, in the metric's unit."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1
     run: str
     created: str
     """UTC, ISO 8601, seconds."""
@@ -184,6 +187,16 @@ class Record(Part):
     environment: Environment
     log: str = ""
     """Tail of what the worker printed, capped; kept when the cell did not end as RAN and PASSED."""
+    exhibits: Exhibits = {}
+    """What a study shows beside its figures (see :mod:`aieng_bench.record.exhibits`); since version 2."""
+
+    gained = {"exhibits": {}}
+
+    @model_validator(mode="after")
+    def _of_its_version(self) -> Record:
+        if self.exhibits and self.schema_version < 2:
+            raise ValueError("exhibits: a record of schema_version 1 has none")
+        return self
 
     @property
     def ranked(self) -> bool:

@@ -22,6 +22,7 @@ from aieng_bench.record.schema import Environment, Part, Record, Value, canonica
 __all__ = ["Broken", "Loaded", "Manifest", "RunStore", "load", "write_whole"]
 
 RUNS = Path("runs")
+MANIFEST_VERSION = 1
 
 
 class Manifest(Part):
@@ -72,7 +73,7 @@ class RunStore:
         try:
             text = text_of(file)
             if isinstance(content := strict_json(text), dict):
-                refuse_newer(content, "$")
+                refuse_newer(content, "$", MANIFEST_VERSION)
             manifest = Manifest.model_validate_json(text, strict=True)
         except Broken as error:
             raise type(error)(error.reason, str(file)) from None
@@ -120,15 +121,15 @@ def file_name(record: Record) -> str:
     return "_".join([*slugs, digest]) + ".json"
 
 
-def write_whole(path: Path, text: str, new: bool = False) -> None:
+def write_whole(path: Path, text: str | bytes, new: bool = False) -> None:
     """Write a file that at any moment is there whole or as it was: temp file, flush, fsync, rename, fsync of the folder.
 
     ``new``: raise FileExistsError rather than replace one; of several that write it at once one wins.
     """
     temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
     try:
-        with temporary.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode())
             file.flush()
             os.fsync(file.fileno())
         if new:

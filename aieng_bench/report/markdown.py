@@ -52,11 +52,12 @@ def _row(row: BoardRow, columns: int) -> list[str]:
     if row.status is not None:
         middle = [f"**{row.status.label}** {text(row.status.reason)}", *["–"] * (columns - 1)]
     else:
-        middle = [_cell(cell) for cell in row.cells]
+        middle = [entry(cell) for cell in row.cells]
     return [rank, f"**{name}**" if row.kind == "ours" else name, *middle, code(row.command)]
 
 
-def _cell(cell: Cell) -> str:
+def entry(cell: Cell) -> str:
+    """A cell's figure and what stands beside it."""
     return f"{text(cell.text)} {text(cell.detail)}".strip()
 
 
@@ -66,7 +67,7 @@ def _claim(claim: Claim) -> str:
 
 def _matrix(lines: Sequence[Sequence[Cell]]) -> str:
     """The red team's catch matrix."""
-    return table([c.title for c in MATRIX_COLUMNS], [[_cell(c) for c in line] for line in lines], [False] * len(MATRIX_COLUMNS))
+    return table([c.title for c in MATRIX_COLUMNS], [[entry(c) for c in line] for line in lines], [False] * len(MATRIX_COLUMNS))
 
 
 def run_markdown(page: RunPage) -> str:
@@ -106,6 +107,6 @@ def run_markdown(page: RunPage) -> str:
 
 def index_markdown(pages: Sequence[RunPage], title: str, scope: str) -> str:
     """The list of runs, each linked to its page."""
-    rows = [[f"[{text(cell.text)}]({cell.href}.md)" if cell.href else _cell(cell) for cell in page.index_row] for page in pages]
+    rows = [[f"[{text(cell.text)}]({cell.href}.md)" if cell.href else entry(cell) for cell in page.index_row] for page in pages]
     runs = table([text(column.title) for column in INDEX_COLUMNS], rows, [column.number for column in INDEX_COLUMNS])
     return f"# {text(clean(title))}\n\n{text(scope)}\n\n{runs}\n"

@@ -9,16 +9,30 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aieng_bench.calibration import HEADS
+from aieng_bench.record.exhibits import Pictures
 from aieng_bench.report.build import INDEX_COLUMNS
+from aieng_bench.report.chapters import ModulePage
 from aieng_bench.report.format import clean
+from aieng_bench.report.png import inline
 from aieng_bench.report.view import GUIDE, MATRIX_COLUMNS, RunPage
 
 
 @cache
 def _templates() -> Environment:
-    return Environment(
+    made = Environment(
         loader=PackageLoader("aieng_bench.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    made.filters |= {"kinds": lambda blocks: [(type(block).__name__, block) for block in blocks], "images": _images}
+    return made
+
+
+def _images(pictures: Pictures) -> list[list[str]]:
+    return [[inline(one) for one in row] for row in pictures.array()]
+
+
+def module_html(page: ModulePage) -> str:
+    """The report of a suite."""
+    return _templates().get_template("module.html.j2").render(page=page)
 
 
 def run_html(page: RunPage, *, several: bool) -> str:

@@ -33,6 +33,11 @@ def seeds(record: Record, metric: str) -> list[float]:
     return [value for launch in record.samples.get(metric, ()) for value in launch]
 
 
+def rounds(record: Record) -> list[int]:
+    """The seed of each of :func:`seeds`."""
+    return [seed for launch in record.rounds for seed in launch]
+
+
 def mean(record: Record, metric: str) -> tuple[float, float | None] | None:
     """Mean over seeds and half the width of its 95 % interval, ``t · s / √n`` (None with one seed); None without any."""
     values = seeds(record, metric)

@@ -79,8 +79,9 @@
       const ink = colour(trace.meta.role);
       trace.marker = { ...trace.marker, color: ink, line: { width: 1, color: colour("surface") } };
       trace.line = { ...trace.line, color: ink };
+      trace.colorscale = [[0, colour("sunken")], [1, ink]];
       for (const bars of ["error_x", "error_y"]) if (trace[bars]) trace[bars].color = ink;
-      trace.textfont = { color: colour("muted"), size: 11 };
+      trace.textfont = trace.type === "heatmap" ? { size: 11 } : { color: colour("muted"), size: 11 };
     }
     const { layout } = figure;
     const axis = { gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("line"), tickcolor: colour("line") };

@@ -6,7 +6,7 @@ Importing this imports no torch, as importing a study must not.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,12 @@ from aieng_bench.define import Case, Metric, Unsupported
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aieng_suites.vision._training import Recipe, Task
+    from aieng_suites.vision._training import Figure, Recipe, Task
     from aieng_suites.vision.models.vit import Attention
 
-Run = Callable[[int], dict[str, float]]
+Run = Callable[[int], "Mapping[str, Figure]"]
 FOLDER = Path(__file__).parent
-SHARED = ("_study.py", "_training.py", "data/__init__.py")
+SHARED = ("_study.py", "_training.py", "_exhibits.py", "data/__init__.py")
 
 
 def figures_of(quality: Metric, target: float) -> tuple[Metric, ...]:
@@ -84,7 +84,7 @@ def network(case: Case, build: Callable[[], Any], recipe: Recipe, task: Task) ->
 
     device, epochs = case.device, case.epochs
 
-    def run(seed: int) -> dict[str, float]:
+    def run(seed: int) -> dict[str, Figure]:
         return _training.figures(build, recipe, task, epochs=epochs, seed=seed, device=device)
 
     return run

@@ -18,11 +18,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aieng_bench.measure.memory import peak_growth
+from aieng_bench.record.exhibits import Exhibit
+from aieng_suites.vision import _exhibits
 from aieng_suites.vision.data import Dataset, Part
 
 THROUGHPUT_BATCH, THROUGHPUT_REPEATS = 256, 20
 LATENCY_CALLS, LATENCY_WARMUP = 400, 20
 PROBE_STEPS = 3
+PICTURED = 5
+"""Test images that pictures are shown of."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,9 @@ class Recipe:
         if step < warm:
             return self.learning_rate * (step + 1) / warm
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+Figure = float | Exhibit
 
 
 class Task:
@@ -75,14 +82,51 @@ class Task:
 
     def score(self, predict: Callable[[Tensor], Tensor], part: Part, device: str) -> float:
         """Quality of predictions on a part: the share of its images that get the highest score for their label."""
+        counts = self.confusion(predict, part, device)
+        return float(counts.diag().sum() / counts.sum())
+
+    def confusion(self, predict: Callable[[Tensor], Tensor], part: Part, device: str) -> Tensor:
+        """How many labels of each class were taken for each: counts (classes, classes), true by found."""
         images, labels = tensors(part, device)
-        return float((in_batches(predict, self.data.standardised(images)).argmax(1) == labels).double().mean())
+        found = in_batches(predict, self.data.standardised(images)).argmax(1)
+        return _exhibits.counted(self.truth(labels), found, self.data.classes)
+
+    def truth(self, labels: Tensor) -> Tensor:
+        """The class in labels as the data set gives them."""
+        return labels
+
+    def names(self) -> Sequence[str]:
+        """Of the classes that inference scores; none where a task has a score of its own, unless it names them."""
+        return [str(label) for label in range(self.data.classes)] if type(self).score is Task.score else []
 
     def judge(self, model: nn.Module, part: Part, device: str) -> float:
         """Quality of the model on a part."""
         model.eval()
         with torch.inference_mode():
             return self.score(self.predictor(model), part, device)
+
+    def exhibits(self, fit: Fit, seed: int, device: str) -> dict[str, Figure]:
+        """What is shown of a trained model: its learning curve, the confusion of the test part and, of the first seed, pictures."""
+        predict, names = self.predictor(fit.model), self.names()
+        shown: dict[str, Figure] = {"learning": _exhibits.learning(fit.validation, self.quality)}
+        if names:
+            shown["confusion"] = _exhibits.confusion(self.confusion(predict, self.data.test, device), names)
+        return shown if seed else shown | self.pictures(fit.model, predict, device)
+
+    def pictures(self, model: nn.Module, predict: Callable[[Tensor], Tensor], device: str) -> dict[str, Figure]:
+        """A transformer's attention to one test image of each of the first classes; none where the data are no images."""
+        images, labels = tensors(self.data.test, device)
+        if images.ndim != 4:
+            return {}
+        truth, names = self.truth(labels), self.names()
+        chosen = _exhibits.one_of_each(truth, PICTURED)
+        seen = self.data.standardised(images[chosen])
+        captions = [names[label] if names else str(label) for label in truth[chosen].tolist()]
+        if names:
+            guesses = [names[found] for found in predict(seen).argmax(1).tolist()]
+            captions = [a if a == b else f"{a}, taken for {b}" for a, b in zip(captions, guesses, strict=True)]
+        maps = _exhibits.attention(model, predict, images[chosen], seen, captions)
+        return {} if maps is None else {"attention": maps}
 
 
 @dataclass(frozen=True)
@@ -155,8 +199,10 @@ class Training:
         )
 
 
-def figures(build: Callable[[], nn.Module], recipe: Recipe, task: Task, *, epochs: int, seed: int, device: str) -> dict[str, float]:
-    """Every figure of one seed: train with the memory watched, judge on the test part, time inference.
+def figures(
+    build: Callable[[], nn.Module], recipe: Recipe, task: Task, *, epochs: int, seed: int, device: str
+) -> dict[str, Figure]:
+    """Every figure and exhibit of one seed: train with the memory watched, judge on the test part, time inference.
 
     Raises RuntimeError if the validation quality never reached the task's target.
     """
@@ -172,6 +218,7 @@ def figures(build: Callable[[], nn.Module], recipe: Recipe, task: Task, *, epoch
     fit.model.eval()
     with torch.inference_mode():
         speed = inference(task.predictor(fit.model), images[:1], images, device)
+        shown = task.exhibits(fit, seed, device)
     return {
         task.quality: task.judge(fit.model, task.data.test, device),
         f"time_to_{round(100 * task.target)}_s": reached(fit.seconds_to_target, fit.validation, task.target),
@@ -185,6 +232,7 @@ def figures(build: Callable[[], nn.Module], recipe: Recipe, task: Task, *, epoch
         "_final_loss": fit.loss,
         "_deterministic": float(deterministic),
         "_weights_digest": float(digest(fit.model)),
+        **shown,
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from aieng_bench.define import Case, Metric, Study, grid
 from aieng_suites.vision._study import Run, figures_of, network, our_attention, source, torch_attention
 
-QUICK_EPOCHS, FULL_EPOCHS = 18, 80
+QUICK_EPOCHS, FULL_EPOCHS = 13, 80
 ACCURACY_FLOOR = TARGET = 0.95
 LEARNING_RATE = 4e-3
 MODELS = ("vit", "positions", "patches", "swin", "resnet", "convnext")
@@ -40,6 +40,7 @@ peer: dict[str, Any] = {
     "source": source(*FILES, *PEERS),
     "left_out": lambda case: "a quick run has one peer, transformers' ViT",
 }
+further: dict[str, Any] = {"left_out": lambda case: "a quick run has a transformer, a convolutional network and a peer"}
 
 
 @benchmark.contender("vit_aieng", kind="ours", **ours)
@@ -51,7 +52,7 @@ def vit_aieng(case: Case) -> Run:
     return trained(case, lambda: VisionTransformer(attention))
 
 
-@benchmark.contender("swin_aieng", kind="ours", **ours)
+@benchmark.contender("swin_aieng", kind="ours", **ours, **further)
 def swin_aieng(case: Case) -> Run:
     """Swin on our attention where nothing learns; in training its bias wants a gradient, which only torch's attention gives."""
     from aieng_suites.vision.models.swin import Swin
@@ -68,7 +69,7 @@ def resnet_aieng(case: Case) -> Run:
     return trained(case, ResNet)
 
 
-@benchmark.contender("convnext_aieng", kind="ours", **ours)
+@benchmark.contender("convnext_aieng", kind="ours", **ours, **further)
 def convnext_aieng(case: Case) -> Run:
     """ConvNeXt."""
     from aieng_suites.vision.models.convnext import ConvNeXt
@@ -76,7 +77,7 @@ def convnext_aieng(case: Case) -> Run:
     return trained(case, lambda: ConvNeXt(scale=SCALE))
 
 
-@benchmark.contender("vit_torch", requires=("scikit-learn",), package="torch", source=source(*FILES))
+@benchmark.contender("vit_torch", requires=("scikit-learn",), package="torch", source=source(*FILES), **further)
 def vit_torch(case: Case) -> Run:
     """Our Vision Transformer on torch's attention."""
     from aieng_suites.vision.models.vit import VisionTransformer

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from aieng_suites.vision.models.vit import Attention
 
 VALIDATION, TEST, UNSEEN_TEST = 200, 500, 200
-ACCURACY_FLOOR = TARGET = 0.75
-"""What a quick run passes; a full one has some eight times as many steps."""
+ACCURACY_FLOOR = TARGET = 0.30
+"""What a quick run passes; a full one has some twenty times as many steps. Chance is 1 in 24."""
 LEARNING_RATE, BATCH = 2e-3, 32
 LENGTH = 12
 """Words of the longest caption, with its two ends, and some."""
@@ -40,7 +40,7 @@ benchmark = Study(
     summary="Captioned scenes of 24 kinds, 4 of them kept from training: zero-shot accuracy by prompt beside a supervised ViT's.",
     baseline="clip_transformers",
     full={device: grid(scenes=8000, epochs=30) for device in ("cpu", "cuda")},
-    quick={device: grid(scenes=2000, epochs=16) for device in ("cpu", "cuda")},
+    quick={device: grid(scenes=1000, epochs=12) for device in ("cpu", "cuda")},
     metrics=(
         *figures_of(Metric("accuracy", "", "higher", "zero-shot test accuracy", floor=ACCURACY_FLOOR), TARGET),
         Metric("unseen_accuracy", "", "higher", "zero-shot accuracy of kinds never seen"),
@@ -59,7 +59,9 @@ def clip_aieng(case: Case) -> Run:
     return trained(case, lambda: model(attention), by_caption=True)
 
 
-@benchmark.contender("clip_torch", **plain)
+@benchmark.contender(
+    "clip_torch", **plain, left_out=lambda case: "it is clip_aieng on another attention, as a quick vision/digits shows"
+)
 def clip_torch(case: Case) -> Run:
     """The same on torch's attention."""
     return trained(case, lambda: model(torch_attention()), by_caption=True)
@@ -125,7 +127,7 @@ def task(case: Case, by_caption: bool) -> Task:
     from torch.nn import functional
 
     from aieng_suites.vision import _training
-    from aieng_suites.vision.data import Part, scenes
+    from aieng_suites.vision.data import scenes
     from aieng_suites.vision.models.clip import contrastive_loss
 
     class Kinds(_training.Task):
@@ -135,8 +137,11 @@ def task(case: Case, by_caption: bool) -> Task:
             scores = model(self.data.standardised(images))
             return functional.cross_entropy(scores, labels[:, 0], label_smoothing=self.label_smoothing)
 
-        def score(self, predict: Callable[[Tensor], Tensor], part: Part, device: str) -> float:
-            return super().score(predict, Part(part.images, part.labels[:, 0], part.indices), device)
+        def truth(self, labels: Tensor) -> Tensor:
+            return labels[:, 0]
+
+        def names(self) -> list[str]:
+            return [" ".join(kind) for kind in scenes.KINDS]
 
         def further(self, model: nn.Module, device: str) -> dict[str, float]:
             return {"unseen_accuracy": self.judge(model, scenes_of((0, 0, UNSEEN_TEST), scenes.UNSEEN).test, device)}

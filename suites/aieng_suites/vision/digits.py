@@ -14,12 +14,13 @@ from aieng_bench.define import Case, Metric, Study, grid
 from aieng_suites.vision._study import Run, figures_of, network, our_attention, source, torch_attention
 
 if TYPE_CHECKING:
+    from aieng_suites.vision._training import Figure
     from aieng_suites.vision.models.vit import Attention
 
 QUICK_EPOCHS, FULL_EPOCHS = 18, 80
 ACCURACY_FLOOR = 0.95
 LEARNING_RATE = 4e-3
-FILES = ("digits.py", "data/digits.py", "models/vit.py", "models/resnet.py")
+FILES = ("digits.py", "data/digits.py", *(f"models/{name}.py" for name in ("vit", "positions", "patches", "resnet")))
 
 benchmark = Study(
     name="vision/digits",
@@ -73,10 +74,12 @@ def trained(case: Case, build: Callable[[], Any]) -> Run:
     return network(case, build, Recipe(LEARNING_RATE), Task(load()))
 
 
-def support_vectors(seed: int) -> dict[str, float]:
+def support_vectors(seed: int) -> dict[str, Figure]:
     """Fit and measure the support vector machine; it draws no random numbers, so that all seeds are one."""
+    import torch
     from sklearn.svm import SVC
 
+    from aieng_suites.vision import _exhibits
     from aieng_suites.vision._training import THROUGHPUT_BATCH, inference, peak_bytes, reached
     from aieng_suites.vision.data.digits import LARGEST_PIXEL, load
 
@@ -92,6 +95,7 @@ def support_vectors(seed: int) -> dict[str, float]:
         seconds = time.perf_counter() - begin
 
     peak = peak_bytes(fit, "cpu")
+    labels, found = (torch.from_numpy(x) for x in (data.test.labels, model.predict(test)))
     scores = [float(model.score(validation, data.validation.labels))]
     return {
         "accuracy": float(model.score(test, data.test.labels)),
@@ -102,4 +106,5 @@ def support_vectors(seed: int) -> dict[str, float]:
         "peak_bytes": peak,
         "_validation_accuracy": scores[-1],
         "_deterministic": 1.0,
+        "confusion": _exhibits.confusion(_exhibits.counted(labels, found, data.classes), [str(n) for n in range(data.classes)]),
     }

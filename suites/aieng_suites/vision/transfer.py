@@ -37,7 +37,7 @@ benchmark = Study(
     summary="From 3,500 MNIST digits to some hundred of scikit-learn's: probe, partial, full, LoRA beside peft's, scratch.",
     baseline="full_torch",
     full={device: grid(labels=[300, 1000], pretraining=20, epochs=40) for device in ("cpu", "cuda")},
-    quick={device: grid(labels=300, pretraining=3, epochs=20) for device in ("cpu", "cuda")},
+    quick={device: grid(labels=300, pretraining=2, epochs=12) for device in ("cpu", "cuda")},
     metrics=(
         *figures_of(Metric("accuracy", "", "higher", "test accuracy", floor=ACCURACY_FLOOR), TARGET),
         Metric("trained_share", "", "lower", "share of the parameters that is trained"),
@@ -136,7 +136,7 @@ def adapted(case: Case, attention: Attention, rate: str, adapt: Callable[[nn.Mod
     task, recipe, device = Adaptation(resized(digits.load(), case.labels)), _training.Recipe(RATES[rate]), case.device
     before = pretrained(attention, case.pretraining, device)
 
-    def run(seed: int) -> dict[str, float]:
+    def run(seed: int) -> dict[str, _training.Figure]:
         def build() -> nn.Module:
             return adapt(copy.deepcopy(before.model))
 

@@ -304,5 +304,16 @@ def test_a_study_below_its_floor_or_without_a_figure_is_incorrect(study: dict[st
     assert statistics.median(study["bad"].samples["accuracy"][0]) == 0.4
 
 
+def test_what_a_study_shows_is_kept_for_each_seed_and_bounded(study: dict[str, Record]) -> None:
+    shown = study["shows"]
+    assert {name: [curve.model_dump()["points"] for curve in seeds] for name, seeds in shown.exhibits.items()} == {
+        "learning": [((1.0, 0.5), (2.0, 0.9))] * 3
+    }
+    assert (shown.schema_version, study["good"].schema_version) == (2, 1)
+    assert study["shows_too_much"].outcome is Outcome.ERROR
+    assert "the most that a record keeps is 262144" in study["shows_too_much"].outcome_reason
+    assert not study["shows_too_much"].exhibits
+
+
 def test_a_study_that_gives_no_memory_has_its_process_measured(study: dict[str, Record]) -> None:
     assert study["bad"].memory["peak_bytes"] >= 0

@@ -120,7 +120,7 @@ def changed(**changes) -> str:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (changed(schema_version=2), "is newer than"),
+        (changed(schema_version=3), "is newer than"),
         (changed(samples={"latency_us": [["fast"]]}), r"\$\.record\.samples\.latency_us\[0\]\[0\]: Input should be a valid number"),
         (changed(samples={"latency_us": [["1.0"]]}), r"latency_us\[0\]\[0\]"),
         (changed(outcome="GREAT"), r"\$\.record\.outcome"),

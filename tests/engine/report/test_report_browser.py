@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import synthetic
+from module_records import module_records
 
+from aieng_bench import registry
 from aieng_bench.report import write
+from aieng_bench.report.module import module_page
+from aieng_bench.report.page import assets, module_html
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -214,3 +218,20 @@ def test_a_narrow_screen_scrolls_tables_not_the_page(chrome: Chrome, site: Path,
         load(chrome, file)
         found = width(chrome)
         assert found["page"] <= found["window"] == 400
+
+
+def test_the_report_of_a_suite_loads_in_silence_and_draws(chrome: Chrome, tmp_path: Path) -> None:
+    """Curves, bubbles, matrices and small pictures, the last from the page itself."""
+    page = module_page(module_records(), registry.module("vision"))
+    for name, text in {**assets(), "vision.html": module_html(page)}.items():
+        (tmp_path / name).write_text(text)
+    load(chrome, tmp_path / "vision.html")
+    figures = chrome.find_elements("css selector", "figure[data-plot]")
+    for figure in figures:
+        see(chrome, figure, ".scatterlayer path.point, .heatmaplayer .hm")
+    assert len(figures) == 2 * (2 + 2) + 1, "of each study, and the differences"
+    images = chrome.find_elements("css selector", ".gallery img")
+    widths = {chrome.execute_script("return arguments[0].naturalWidth", image) for image in images}
+    assert (len(images), widths) == (3 * 2 * 3, {8})
+    assert chrome.get_log("browser") == []
+    assert all(url.startswith(("file://", "data:")) for url in requested(chrome))

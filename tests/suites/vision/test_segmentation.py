@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from aieng_suites.vision import _training, segmentation
+from aieng_suites.vision import _exhibits, _training, segmentation
 
 from aieng_bench.define import Case
 
 
 def test_mean_iou_is_its_formula() -> None:
     masks = torch.tensor([[[0, 0, 1, 1], [2, 3, 4, 4]]])
-    assert segmentation.mean_iou(masks, masks) == 1.0
+    assert segmentation.mean_iou(_exhibits.counted(masks, masks, segmentation.CLASSES)) == 1.0
     found = torch.tensor([[[0, 1, 1, 1], [2, 3, 4, 0]]])
-    assert segmentation.mean_iou(found, masks) == pytest.approx((1 / 3 + 2 / 3 + 1 + 1 + 1 / 2) / 5)
+    assert segmentation.mean_iou(_exhibits.counted(masks, found, segmentation.CLASSES)) == pytest.approx(
+        (1 / 3 + 2 / 3 + 1 + 1 + 1 / 2) / 5
+    )
 
 
 def test_a_scene_and_its_mask_are_mirrored_together() -> None:

@@ -19,6 +19,7 @@ from aieng_suites.vision.models.resnet import ResNet
 from aieng_suites.vision.models.vit import VisionTransformer
 
 from aieng_bench.define import Case, Study, Unsupported
+from aieng_bench.record.exhibits import Shown, bounded
 
 SDPA = torch.nn.functional.scaled_dot_product_attention
 TINY: dict[str, dict[str, int]] = {
@@ -62,6 +63,10 @@ def test_a_contender_gives_every_metric(name: str, contender: str, monkeypatch: 
     study = STUDIES[name].benchmark
     figures = study.contenders[contender].setup(Case({**TINY[name], "device": "cpu"}))(0)
     declared = {metric.name for metric in study.metrics}
+    exhibits = {figure: value for figure, value in figures.items() if isinstance(value, Shown)}
+    assert {"learning", "confusion"} <= set(exhibits)
+    assert bounded({exhibit: (value,) for exhibit, value in exhibits.items()})
+    figures = {figure: value for figure, value in figures.items() if figure not in exhibits}
     assert declared == {figure for figure in figures if not figure.startswith("_")}
     assert all(math.isfinite(value) for value in figures.values())
     assert figures["_deterministic"] == 1.0

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from aieng_bench.define import Case, Metric, Study
+from aieng_bench.record.exhibits import Curve
 
 benchmark = Study(
     name="toy/study",
@@ -40,6 +41,17 @@ def tells(case: Case) -> Callable[[int], dict[str, float]]:
 @benchmark.contender("grows")
 def grows(case: Case) -> Callable[[int], dict[str, float]]:
     return lambda seed: told() if bytearray(b"x" * (32 << 20)) else {}
+
+
+@benchmark.contender("shows")
+def shows(case: Case) -> Callable[[int], dict[str, float | Curve]]:
+    return lambda seed: {"accuracy": 0.9, "time_s": 1.0, "learning": Curve(x="epoch", y="accuracy", points=((1, 0.5), (2, 0.9)))}
+
+
+@benchmark.contender("shows_too_much")
+def shows_too_much(case: Case) -> Callable[[int], dict[str, float | Curve]]:
+    long = Curve(x="epoch", y="accuracy", points=tuple((n / 7, n / 3) for n in range(1000)))
+    return lambda seed: {"accuracy": 0.9, "time_s": 1.0, **{f"learning {n}": long for n in range(9)}}
 
 
 @benchmark.contender("bad")
