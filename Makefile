@@ -24,7 +24,7 @@ install:
 
 .PHONY: install-test
 install-test:
-	@$(PYTHON) scripts/bootstrap.py gpu peers test vision
+	@$(PYTHON) scripts/bootstrap.py edge gpu peers test vision
 
 clean:
 	rm -rf .venv build runs reports/site *.egg-info
