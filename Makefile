@@ -24,7 +24,7 @@ install:
 
 .PHONY: install-test
 install-test:
-	@$(PYTHON) scripts/bootstrap.py gpu peers report test vision
+	@$(PYTHON) scripts/bootstrap.py edge gpu peers report test vision
 
 clean:
 	rm -rf .venv build runs reports/site *.egg-info

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$PWD/.venv/bin/python
-"${PYTHON:-python3}" scripts/bootstrap.py gpu peers report test vision
+"${PYTHON:-python3}" scripts/bootstrap.py edge gpu peers report test vision
 away=$(mktemp -d)
 trap 'rm -rf "$away"' EXIT
 "$python" -m pip wheel -q --no-deps --no-build-isolation -w "$away/dist" .

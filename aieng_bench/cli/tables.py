@@ -24,6 +24,8 @@ LEGEND = (
     "● named baseline; × against it, with its 95 % interval († one launch: rounds only). error: RMSE against float64 over the "
     "framework's own. limit: share of what this machine's measured ceilings allow."
 )
+NARROWEST_TITLE = 24
+"""Of a study's metric: a few words a line; another contender beside it is not worth a title of single letters."""
 MATRIX_COLOURS = {
     "caught": "green",
     "passed": "green",
@@ -107,6 +109,7 @@ def _metrics(group: Group, rows: Sequence[Row]) -> Table:
         table.add_row(Text(format.column(metric, scale.unit)), *(scale.text(value) for value in values))
     table.add_row("peak memory", *(format.memory(row.record) for row in rows))
     table.columns[0].overflow, table.columns[0].no_wrap = "fold", False  # a title may wrap, a figure must not be cut
+    table.columns[0].min_width = NARROWEST_TITLE
     if group.headline is not None:
         title = format.clean(group.headline.title or group.headline.name)
         against = Text(f"{title}, × {format.clean(group.definition.baseline)}", style="dim")

@@ -53,3 +53,9 @@ def test_no_figure_of_a_study_is_cut_at_80_columns(contenders: int) -> None:
 def test_a_study_that_fits_is_one_table() -> None:
     records = study(["resnet", "vit_aieng", "vit_torch", "svc"])
     assert shown(records, 80).count("training time") == 1
+
+
+def test_a_title_is_not_cut_into_letters_beside_many_contenders() -> None:
+    records = study(["resnet", *(f"vit_name_{i}" for i in range(1, 4)), "vit_with_a_name"])
+    words = shown(records, 80).split()
+    assert {"held-out", "training", "latency"} <= set(words)
