@@ -21,8 +21,10 @@ from aieng_suites.vision.models.vit import VisionTransformer
 from aieng_bench.define import Case, Study, Unsupported
 
 SDPA = torch.nn.functional.scaled_dot_product_attention
-TINY: dict[str, dict[str, int]] = {
+TINY: dict[str, dict[str, Any]] = {
     "architectures": {"epochs": 1},
+    "positions": {"epochs": 1},
+    "patches": {"epochs": 1},
     "distillation": {"epochs": 1},
     "clip": {"epochs": 1, "scenes": 64},
     "segmentation": {"epochs": 1, "scenes": 64},
