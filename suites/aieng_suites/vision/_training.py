@@ -50,6 +50,8 @@ class Task:
     """
 
     quality = "accuracy"
+    things = "images"
+    """What speed counts."""
     target = 0.95
     """Validation quality whose first reaching is timed."""
     label_smoothing = 0.1
@@ -171,11 +173,11 @@ def figures(build: Callable[[], nn.Module], recipe: Recipe, task: Task, *, epoch
     images = task.data.standardised(tensors(task.data.test, device)[0][:THROUGHPUT_BATCH])
     fit.model.eval()
     with torch.inference_mode():
-        speed = inference(task.predictor(fit.model), images[:1], images, device)
+        speed = inference(task.predictor(fit.model), images[:1], images, device, task.things)
     return {
         task.quality: task.judge(fit.model, task.data.test, device),
         f"time_to_{round(100 * task.target)}_s": reached(fit.seconds_to_target, fit.validation, task.target),
-        "train_images_per_s": fit.images_per_s,
+        f"train_{task.things}_per_s": fit.images_per_s,
         **task.further(fit.model, device),
         **speed,
         "parameters": float(sum(p.numel() for p in fit.model.parameters())),
@@ -222,7 +224,7 @@ def in_batches(predict: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     return torch.cat([predict(some) for some in torch.split(images, THROUGHPUT_BATCH)])
 
 
-def inference(predict: Callable[[Any], Any], one: Any, many: Any, device: str = "cpu") -> dict[str, float]:
+def inference(predict: Callable[[Any], Any], one: Any, many: Any, device: str = "cpu", things: str = "images") -> dict[str, float]:
     """Latency of ``predict(one)`` and throughput of ``predict(many)``, a batch of ``THROUGHPUT_BATCH``; each call waited for."""
     for _ in range(LATENCY_WARMUP):
         predict(one)
@@ -233,7 +235,7 @@ def inference(predict: Callable[[Any], Any], one: Any, many: Any, device: str = 
     return {
         "latency_p50_us": float(p50) * 1e6,
         "latency_p99_us": float(p99) * 1e6,
-        "inference_images_per_s": THROUGHPUT_BATCH / median(batches),
+        f"inference_{things}_per_s": THROUGHPUT_BATCH / median(batches),
     }
 
 
