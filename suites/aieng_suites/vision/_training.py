@@ -115,6 +115,10 @@ class Training:
         learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.steps, self.step = epochs * math.ceil(len(self.labels) / recipe.batch), 0
+        self.losses: list[Tensor] = []
+        """Of the steps of this epoch."""
+        self.times: list[float] = []
+        self.validation: list[float] = []
 
     def batches(self) -> tuple[Tensor, ...]:
         """Indices of one epoch's batches, in a new order."""
@@ -133,38 +137,59 @@ class Training:
         self.task.stepped(self.model, self.step / self.steps)
         return loss.detach()
 
+    def first(self, steps: int) -> None:
+        """The first ``steps`` alone, as :meth:`run` would begin."""
+        for chosen in self.batches()[:steps]:
+            self.advance(chosen)
+
     def run(self) -> Fit:
         """All epochs, with the validation quality after each."""
-        times: list[float] = []
-        validation: list[float] = []
-        loss = math.nan
-        to_target: float | None = None
         for _ in range(self.epochs):
-            self.model.train()
-            begin = now(self.device)
-            loss = float(torch.stack([self.advance(chosen) for chosen in self.batches()]).mean())
-            times.append(now(self.device) - begin)
-            validation.append(self.task.judge(self.model, self.task.data.validation, self.device))
-            if to_target is None and validation[-1] >= self.task.target:
-                to_target = sum(times)
+            self.begin_epoch()
+            self.losses = [self.advance(chosen) for chosen in self.batches()]
+            self.end_epoch()
+        return self.fit()
+
+    def begin_epoch(self) -> None:
+        self.model.train()
+        self.losses = []
+        self.begin = now(self.device)
+
+    def end_epoch(self) -> None:
+        """Note the mean loss and the time that the epoch took, and then how good the model is."""
+        self.loss = float(torch.stack(self.losses).mean())
+        self.times.append(now(self.device) - self.begin)
+        self.validation.append(self.task.judge(self.model, self.task.data.validation, self.device))
+
+    def fit(self) -> Fit:
+        reached = [n for n, quality in enumerate(self.validation) if quality >= self.task.target]
         return Fit(
             model=self.model,
-            seconds=sum(times),
-            seconds_to_target=to_target,
-            images_per_s=len(self.labels) / median(times),
-            validation=tuple(validation),
-            loss=loss,
+            seconds=sum(self.times),
+            seconds_to_target=sum(self.times[: reached[0] + 1]) if reached else None,
+            images_per_s=len(self.labels) / median(self.times),
+            validation=tuple(self.validation),
+            loss=self.loss,
         )
 
 
-def figures(build: Callable[[], nn.Module], recipe: Recipe, task: Task, *, epochs: int, seed: int, device: str) -> dict[str, float]:
+def figures(
+    build: Callable[[], nn.Module],
+    recipe: Recipe,
+    task: Task,
+    *,
+    epochs: int,
+    seed: int,
+    device: str,
+    loop: type[Training] = Training,
+) -> dict[str, float]:
     """Every figure of one seed: train with the memory watched, judge on the test part, time inference.
 
-    Raises RuntimeError if the validation quality never reached the task's target.
+    ``loop`` is what trains. Raises RuntimeError if the validation quality never reached the task's target.
     """
 
     def training() -> Training:
-        return Training(build, recipe, task, epochs, seed, device)
+        return loop(build, recipe, task, epochs, seed, device)
 
     deterministic = is_deterministic(training)
     fits: list[Fit] = []
@@ -253,8 +278,7 @@ def is_deterministic(training: Callable[[], Training]) -> bool:
     """Whether the first steps, made twice from one seed, give bit-equal weights."""
     pair = [training(), training()]
     for each in pair:
-        for chosen in each.batches()[:PROBE_STEPS]:
-            each.advance(chosen)
+        each.first(PROBE_STEPS)
     return digest(pair[0].model) == digest(pair[1].model)
 
 

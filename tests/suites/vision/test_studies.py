@@ -166,6 +166,21 @@ def test_few_labels_are_as_many_of_each_class_and_the_other_parts_whole() -> Non
     assert transfer.resized(mnist5k.load()).train.images.shape == (3500, 1, 16, 16)
 
 
+def test_transformers_trainer_gives_the_weights_of_our_loop() -> None:
+    """Bit by bit: one recipe, one order, one stream of random numbers, and the same operations in the same order."""
+    from aieng_suites.vision.peers.trainer import TrainerTraining
+
+    task, state = _training.Task(transfer.resized(digits.load(), 100)), torch.random.get_rng_state()
+    fits = [
+        loop(lambda: VisionTransformer(SDPA, size=16, patch=4, depth=1), _training.Recipe(1e-3), task, 2, 0, "cpu").run()
+        for loop in (_training.Training, TrainerTraining)
+    ]
+    assert torch.equal(torch.random.get_rng_state(), state), "torch's own random numbers are left alone"
+    assert len({_training.digest(fit.model) for fit in fits}) == 1
+    assert fits[0].validation == fits[1].validation
+    assert fits[0].loss == fits[1].loss
+
+
 @pytest.mark.parametrize(("contender", "most"), [("lora_aieng", 0.05), ("lora_peft", 0.05), ("probe_torch", 0.006)])
 @pytest.mark.usefixtures("short")
 def test_what_is_frozen_stays(contender: str, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
