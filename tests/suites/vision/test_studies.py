@@ -25,6 +25,7 @@ TINY: dict[str, dict[str, Any]] = {
     "architectures": {"epochs": 1},
     "positions": {"epochs": 1},
     "patches": {"epochs": 1},
+    "self_supervised": {"epochs": 1},
     "sequences": {"epochs": 1, "sequences": 160, "rule": "sort"},
     "distillation": {"epochs": 1},
     "clip": {"epochs": 1, "scenes": 64},
