@@ -25,14 +25,17 @@ FOLDER = Path(__file__).parent
 SHARED = ("_study.py", "_training.py", "_exhibits.py", "data/__init__.py")
 
 
-def figures_of(quality: Metric, target: float) -> tuple[Metric, ...]:
-    """The metrics of a trained network, as ``_training.figures`` gives them: quality, time to it, speed, size, memory."""
+def figures_of(quality: Metric, target: float, things: str = "images") -> tuple[Metric, ...]:
+    """The metrics of a trained network, as ``_training.figures`` gives them: quality, time to it, speed, size, memory.
+
+    ``things`` are what the network sees many of, the task's ``things``.
+    """
     percent = round(100 * target)
     return (
         quality,
         Metric(f"time_to_{percent}_s", "s", "lower", f"training time to {percent} % validation {quality.name}"),
-        Metric("train_images_per_s", "images/s", "higher", "training throughput"),
-        Metric("inference_images_per_s", "images/s", "higher", "inference throughput, batch 256"),
+        Metric(f"train_{things}_per_s", f"{things}/s", "higher", "training throughput"),
+        Metric(f"inference_{things}_per_s", f"{things}/s", "higher", "inference throughput, batch 256"),
         Metric("latency_p50_us", "µs", "lower", "latency p50, batch 1"),
         Metric("latency_p99_us", "µs", "lower", "latency p99, batch 1"),
         Metric("parameters", "", "lower", "parameters"),

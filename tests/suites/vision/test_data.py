@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from aieng_suites.vision import data
-from aieng_suites.vision.data import Dataset, Jitter, digits, mnist5k, scenes
+from aieng_suites.vision.data import Dataset, Jitter, digits, mnist5k, scenes, sequences
 
 SCANS = [pytest.param(digits, 1797, 8, id="digits"), pytest.param(mnist5k, 5000, 28, id="mnist5k")]
 
@@ -217,3 +217,27 @@ def test_a_data_set_of_scenes() -> None:
     assert made.train.labels.shape == (200, 32, 32)
     assert (made.train.images.mean(), made.train.images.std()) == pytest.approx((scenes.MEAN, scenes.DEVIATION), abs=0.03)
     assert set(np.unique(made.test.labels)) == {0, 1, 2, 3, 4}
+
+
+def test_sequences_are_the_same_everywhere_and_in_one_part_alone() -> None:
+    made = sequences.dataset((50, 20, 30), "reverse")
+    whole = np.concatenate([part.images for part in parts(made)])
+    assert hashlib.sha256(whole.astype(np.uint8).tobytes()).hexdigest()[:16] == "9a95fed044442be5"
+    assert len(np.unique(whole, axis=0)) == len(whole) == 100
+    assert [len(part.labels) for part in parts(made)] == [50, 20, 30]
+    assert set(whole.flatten()) == set(range(sequences.SYMBOLS))
+    assert torch.equal(made.standardised(torch.from_numpy(whole)), torch.from_numpy(whole))
+
+
+def test_sequences_become_what_the_rule_says() -> None:
+    backwards, sorted_up = (sequences.dataset((20, 1, 1), rule).train for rule in ("reverse", "sort"))
+    assert np.array_equal(backwards.images, sorted_up.images)
+    for read, back, up in zip(backwards.images.tolist(), backwards.labels.tolist(), sorted_up.labels.tolist(), strict=True):
+        assert back == list(reversed(read))
+        assert up == sorted(read)
+
+
+def test_more_sequences_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequences, "LENGTH", 1)
+    with pytest.raises(ValueError, match="sizes="):
+        sequences.dataset((8, 2, 2), "sort")

@@ -91,14 +91,42 @@ def test_an_encoding_tells_where_a_patch_is(name: str) -> None:
     assert same == (name == "none")
 
 
-def test_patch_embeddings_are_the_peers() -> None:
-    from transformers.models.segformer.modeling_segformer import SegformerOverlapPatchEmbeddings
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_an_encoding_enlarged_to_its_own_side_is_itself(name: str) -> None:
+    """To the rounding of bicubic weights, which are one and zeros here."""
+    encoding = ENCODINGS[name]()
+    for parameter in encoding.parameters():
+        nn.init.normal_(parameter)
+    same, tokens, queries = encoding.enlarged(4), torch.randn(2, 17, 32), torch.randn(2, 2, 17, 16)
+    torch.testing.assert_close(same.add(tokens), encoding.add(tokens))
+    torch.testing.assert_close(same.rotate(queries), encoding.rotate(queries))
+    torch.testing.assert_close(same.bias(), encoding.bias())
 
-    overlapping = patches.OverlappingPatches(3, 8, 2)
-    peer = SegformerOverlapPatchEmbeddings(3, 2, 3, 8)
-    peer.proj.load_state_dict(overlapping.project.state_dict())
-    images = torch.randn(2, 3, 8, 8)
-    torch.testing.assert_close(overlapping(images).flatten(2).transpose(1, 2), peer(images)[0])
+
+def test_a_finer_grid_covers_the_same_picture() -> None:
+    """Four patches of half the side have the mean place of the one they are, so for whatever is linear in places."""
+    for fine, coarse in zip(positions.grid(8, over=4), positions.grid(4), strict=True):
+        torch.testing.assert_close(functional.avg_pool2d(fine.view(1, 8, 8), 2).flatten(), coarse)
+    fine, coarse = (each.get_buffer("angles")[1:] for each in (positions.Rotary(4, 16).enlarged(8), positions.Rotary(4, 16)))
+    torch.testing.assert_close(functional.avg_pool2d(fine.T.view(1, 8, 8, 8), 2).flatten(2)[0].T, coarse)
+    coarser = positions.Sinusoidal(4, 32).enlarged(2).get_buffer("table")
+    torch.testing.assert_close(coarser[3], positions.sinusoids(torch.tensor([2.5 * 4 + 0.5]), 32)[0])
+
+
+def test_a_relative_bias_enlarged_is_smooth_between_what_was_learned() -> None:
+    """A bias that grows with the difference goes on so in finer steps, to the 2 % by which torch's bicubic bends a line."""
+    encoding = positions.RelativeBias(5, 1)
+    rows = torch.arange(9.0).repeat_interleave(9)
+    with torch.no_grad():
+        encoding.table.copy_(torch.cat([rows - 4, torch.tensor([7.0, 8.0, 9.0])])[:, None])
+    larger = encoding.enlarged(10)
+    bias = larger.bias()[0, 0]
+    assert bias[0, 1:].unique().tolist() == [7.0]
+    assert bias[1:, 0].unique().tolist() == [8.0]
+    assert bias[0, 0] == 9.0
+    of_patches = bias[1:, 1:].view(10, 10, 10, 10)
+    torch.testing.assert_close(of_patches[4, 4, 4, 4], torch.tensor(0.0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(of_patches[6, 4, 3, 4], torch.tensor(3 * 9 / 19), atol=0, rtol=0.02)
 
 
 @pytest.mark.parametrize("make", [patches.LinearPatches, patches.ConvStem, patches.OverlappingPatches])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from aieng_suites.vision._study import our_attention
-from aieng_suites.vision.models import clip, convnext, deit, dinov2, encoder_decoder, lora, resnet, swin, vit
+from aieng_suites.vision.models import clip, convnext, deit, dinov2, encoder_decoder, lora, patches, resnet, swin, vit
 from aieng_suites.vision.peers import Names, translated
 from aieng_suites.vision.peers import clip as clip_peer
 from aieng_suites.vision.peers import convnext as convnext_peer
@@ -18,6 +18,7 @@ from aieng_suites.vision.peers import deit as deit_peer
 from aieng_suites.vision.peers import dinov2 as dinov2_peer
 from aieng_suites.vision.peers import encoder_decoder as encoder_decoder_peer
 from aieng_suites.vision.peers import lora as lora_peer
+from aieng_suites.vision.peers import patches as patches_peer
 from aieng_suites.vision.peers import resnet as resnet_peer
 from aieng_suites.vision.peers import swin as swin_peer
 from aieng_suites.vision.peers import vit as vit_peer
@@ -63,6 +64,24 @@ def vit_pair(attention: vit.Attention) -> Pair:
         lambda x: (ours.tokens(x), ours(x)),
         lambda x: (peer.vit(pixel_values=x).last_hidden_state, *logits(peer)(x)),
     )
+
+
+def enlarged_pair(attention: vit.Attention) -> Pair:
+    """On images half as large again, with the positions brought to their grid."""
+    ours, peer = vit.VisionTransformer(attention, width=16, depth=2), vit_peer.build(width=16, depth=2)
+    larger = lambda x: (ours.placed(ours.positions.enlarged(6).to(x.dtype))(x),)  # noqa: E731
+    enlarged = vit_peer.Enlarged(peer)
+    return Pair(ours, peer, vit_peer.NAMES, (images(1, 12),), larger, lambda x: (enlarged(x),))
+
+
+def linear_patches_pair(attention: vit.Attention) -> Pair:
+    ours, peer = patches.LinearPatches(3, 8, 2), patches_peer.linear(8, 3, 8, 2)
+    return Pair(ours, peer, patches_peer.LINEAR, (images(3),), lambda x: (ours(x),), lambda x: (peer(x),))
+
+
+def overlapping_patches_pair(attention: vit.Attention) -> Pair:
+    ours, peer = patches.OverlappingPatches(3, 8, 2), patches_peer.overlapping(3, 8, 2)
+    return Pair(ours, peer, patches_peer.OVERLAPPING, (images(3),), lambda x: (ours(x),), lambda x: (peer(x),))
 
 
 def deit_pair(attention: vit.Attention) -> Pair:
@@ -158,9 +177,8 @@ def small_vit(attention: vit.Attention) -> vit.VisionTransformer:
     return vit.VisionTransformer(attention, width=16, depth=2)
 
 
-PAIRS = [
-    vit_pair, deit_pair, swin_pair, clip_pair, dinov2_pair, convnext_pair, resnet_pair, encoder_decoder_pair, lora_pair
-]  # fmt: skip
+WITHOUT_ATTENTION = [convnext_pair, resnet_pair, linear_patches_pair, overlapping_patches_pair]
+PAIRS = [vit_pair, deit_pair, swin_pair, clip_pair, dinov2_pair, encoder_decoder_pair, lora_pair, *WITHOUT_ATTENTION]
 each = pytest.mark.parametrize("make", PAIRS, ids=lambda make: make.__name__.removesuffix("_pair"))
 
 
@@ -208,7 +226,7 @@ def test_outputs_and_gradients_are_the_peers(make: Callable[[vit.Attention], Pai
 
 @pytest.mark.parametrize(
     "make",
-    [pair for pair in PAIRS if pair not in (convnext_pair, resnet_pair)],
+    [*(pair for pair in PAIRS if pair not in WITHOUT_ATTENTION), enlarged_pair],
     ids=lambda make: make.__name__.removesuffix("_pair"),
 )
 def test_on_our_attention_outputs_are_the_peers(make: Callable[[vit.Attention], Pair]) -> None:

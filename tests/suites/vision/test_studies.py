@@ -22,8 +22,12 @@ from aieng_bench.define import Case, Study, Unsupported
 from aieng_bench.record.exhibits import Shown, bounded
 
 SDPA = torch.nn.functional.scaled_dot_product_attention
-TINY: dict[str, dict[str, int]] = {
+TINY: dict[str, dict[str, Any]] = {
     "architectures": {"epochs": 1},
+    "positions": {"epochs": 1},
+    "patches": {"epochs": 1},
+    "self_supervised": {"epochs": 1},
+    "sequences": {"epochs": 1, "sequences": 160, "rule": "sort"},
     "distillation": {"epochs": 1},
     "clip": {"epochs": 1, "scenes": 64},
     "segmentation": {"epochs": 1, "scenes": 64},
@@ -166,6 +170,21 @@ def test_few_labels_are_as_many_of_each_class_and_the_other_parts_whole() -> Non
     assert np.array_equal(data.test.labels, digits.load().test.labels)
     assert set(data.train.indices) <= set(digits.load().train.indices)
     assert transfer.resized(mnist5k.load()).train.images.shape == (3500, 1, 16, 16)
+
+
+def test_transformers_trainer_gives_the_weights_of_our_loop() -> None:
+    """Bit by bit: one recipe, one order, one stream of random numbers, and the same operations in the same order."""
+    from aieng_suites.vision.peers.trainer import TrainerTraining
+
+    task, state = _training.Task(transfer.resized(digits.load(), 100)), torch.random.get_rng_state()
+    fits = [
+        loop(lambda: VisionTransformer(SDPA, size=16, patch=4, depth=1), _training.Recipe(1e-3), task, 2, 0, "cpu").run()
+        for loop in (_training.Training, TrainerTraining)
+    ]
+    assert torch.equal(torch.random.get_rng_state(), state), "torch's own random numbers are left alone"
+    assert len({_training.digest(fit.model) for fit in fits}) == 1
+    assert fits[0].validation == fits[1].validation
+    assert fits[0].loss == fits[1].loss
 
 
 @pytest.mark.parametrize(("contender", "most"), [("lora_aieng", 0.05), ("lora_peft", 0.05), ("probe_torch", 0.006)])

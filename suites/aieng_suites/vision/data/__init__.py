@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,9 @@ class ChangedData(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """Images (N, C, H, W) float32 in [0, 1], labels (N, ...) int64, and which images of the whole set they are."""
+    """Images (N, C, H, W) float32 in [0, 1], or sequences (N, S) int64; labels (N, ...) int64; which of the whole set they are."""
 
-    images: NDArray[np.float32]
+    images: NDArray[Any]
     labels: NDArray[np.int64]
     indices: NDArray[np.int64]
 

@@ -2,13 +2,16 @@
 
 An encoding may act at three places, of which each kind uses one: it adds to the tokens at the input, it rotates queries and keys,
 or it adds a bias to their products. Shapes: s side of the grid, N tokens (s^2 patches after a class token, which has no place),
-D width, H heads.
+D width, H heads. ``over`` is the side of a coarser grid that covers the same picture and whose unit places are told in.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Positions(nn.Module):
@@ -26,6 +29,17 @@ class Positions(nn.Module):
         """What is added to the scaled products (1, H, N, N), if anything."""
         return None
 
+    def enlarged(self, side: int) -> Positions:
+        """The encoding of an enlarged picture in ``side``^2 patches: a part of it has the place it had, between those known."""
+        return self
+
+
+def stretched(table: Tensor, side: int) -> Tensor:
+    """A table (s^2, D) of a grid at ``side``^2 places, bicubic between its own. Source: arXiv:2010.11929, section 3.2."""
+    before = math.isqrt(len(table))
+    maps = table.T.reshape(1, -1, before, before)
+    return functional.interpolate(maps, size=(side, side), mode="bicubic").flatten(2)[0].T
+
 
 class Learned(Positions):
     """A learned vector per token. Source: Dosovitskiy et al., arXiv:2010.11929, equation 1."""
@@ -37,6 +51,13 @@ class Learned(Positions):
 
     def add(self, tokens: Tensor) -> Tensor:
         return tokens + self.table
+
+    @torch.no_grad()
+    def enlarged(self, side: int) -> Learned:
+        first = self.table.shape[1] - math.isqrt(self.table.shape[1] - 1) ** 2
+        found = Learned(first + side * side, self.table.shape[2])
+        found.table.copy_(torch.cat([self.table[0, :first], stretched(self.table[0, first:], side)]))
+        return found.to(self.table.device)
 
 
 def sinusoids(places: Tensor, width: int) -> Tensor:
@@ -55,33 +76,40 @@ def frequencies(width: int) -> Tensor:
     return 10000.0 ** (-torch.arange(0, width, 2) / width)
 
 
-def grid(side: int) -> tuple[Tensor, Tensor]:
-    """Row and column (N,) of each patch, in the order of the tokens."""
-    rows, columns = torch.meshgrid(torch.arange(float(side)), torch.arange(float(side)), indexing="ij")
+def grid(side: int, over: int | None = None) -> tuple[Tensor, Tensor]:
+    """Row and column (N,) of each patch's centre, in the order of the tokens."""
+    centres = (torch.arange(float(side)) + 0.5) * ((over or side) / side) - 0.5
+    rows, columns = torch.meshgrid(centres, centres, indexing="ij")
     return rows.flatten(), columns.flatten()
 
 
 class Sinusoidal(Positions):
-    """Fixed sinusoids of the patch's number in reading order; the class token's place is zero."""
+    """Fixed sinusoids of the patch's number in reading order; the class token's place is zero.
 
-    def __init__(self, side: int, width: int) -> None:
+    On an enlarged picture the number is that of the place between the patches known, as in Chen et al., arXiv:2306.15595.
+    """
+
+    def __init__(self, side: int, width: int, *, over: int | None = None) -> None:
         super().__init__()
-        self.register_buffer("table", after_class_token(sinusoids(torch.arange(float(side * side)), width)), persistent=False)
+        self.side, self.width = side, width
+        self.register_buffer("table", after_class_token(self.encoded(*grid(side, over), over or side)), persistent=False)
+
+    def encoded(self, rows: Tensor, columns: Tensor, side: int) -> Tensor:
+        """Vectors (N, D) of places in a grid of ``side``."""
+        return sinusoids(rows * side + columns, self.width)
 
     def add(self, tokens: Tensor) -> Tensor:
         return tokens + self.get_buffer("table")
 
+    def enlarged(self, side: int) -> Sinusoidal:
+        return type(self)(side, self.width, over=self.side).to(self.get_buffer("table").device)
 
-class Sinusoidal2d(Positions):
+
+class Sinusoidal2d(Sinusoidal):
     """Fixed sinusoids of the column in half of the width and of the row in the other. Source: He et al., arXiv:2111.06377, A.1."""
 
-    def __init__(self, side: int, width: int) -> None:
-        super().__init__()
-        rows, columns = (sinusoids(places, width // 2) for places in grid(side))
-        self.register_buffer("table", after_class_token(torch.cat([columns, rows], dim=1)), persistent=False)
-
-    def add(self, tokens: Tensor) -> Tensor:
-        return tokens + self.get_buffer("table")
+    def encoded(self, rows: Tensor, columns: Tensor, side: int) -> Tensor:
+        return torch.cat([sinusoids(places, self.width // 2) for places in (columns, rows)], dim=1)
 
 
 def after_class_token(table: Tensor) -> Tensor:
@@ -103,15 +131,19 @@ def rotated(x: Tensor, angles: Tensor) -> Tensor:
 class Rotary(Positions):
     """Queries and keys turned by the row in half of their pairs and by the column in the other; the class token is not turned."""
 
-    def __init__(self, side: int, head_width: int) -> None:
+    def __init__(self, side: int, head_width: int, *, over: int | None = None) -> None:
         super().__init__()
         if head_width % 4:
             raise ValueError(f"head_width={head_width} must be a multiple of 4")
-        rows, columns = (torch.outer(places, frequencies(head_width // 2)) for places in grid(side))
+        self.side, self.head_width = side, head_width
+        rows, columns = (torch.outer(places, frequencies(head_width // 2)) for places in grid(side, over))
         self.register_buffer("angles", after_class_token(torch.cat([rows, columns], dim=1)), persistent=False)
 
     def rotate(self, x: Tensor) -> Tensor:
         return rotated(x, self.get_buffer("angles"))
+
+    def enlarged(self, side: int) -> Rotary:
+        return Rotary(side, self.head_width, over=self.side).to(self.get_buffer("angles").device)
 
 
 def relative_index(side: int) -> Tensor:
@@ -132,6 +164,7 @@ class RelativeBias(Positions):
 
     def __init__(self, side: int, heads: int, *, class_token: bool = True) -> None:
         super().__init__()
+        self.class_token = class_token
         index = relative_index(side)
         kinds = (2 * side - 1) ** 2
         if class_token:
@@ -144,3 +177,11 @@ class RelativeBias(Positions):
 
     def bias(self) -> Tensor:
         return self.table[self.get_buffer("index")].permute(2, 0, 1).unsqueeze(0)
+
+    @torch.no_grad()
+    def enlarged(self, side: int) -> RelativeBias:
+        """Bicubic between the differences known, as the source of equation 4 proposes; the class token's biases stay."""
+        found = RelativeBias(side, self.table.shape[1], class_token=self.class_token)
+        kinds = len(self.table) - 3 * self.class_token
+        found.table.copy_(torch.cat([stretched(self.table[:kinds], 2 * side - 1), self.table[kinds:]]))
+        return found.to(self.table.device)

@@ -5,6 +5,7 @@ Shapes: B images, C channels, N tokens (patches and the class token), D width, H
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -129,3 +130,12 @@ class VisionTransformer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         scores: Tensor = self.head(self.tokens(images)[:, 0])
         return scores
+
+    def placed(self, positions: Positions) -> VisionTransformer:
+        """A copy with other positions: the same network for images of another size."""
+        found: Any = copy.deepcopy(self)
+        found.positions = positions
+        for block in found.blocks:
+            block.attention.rotate = positions.rotate
+        made: VisionTransformer = found
+        return made

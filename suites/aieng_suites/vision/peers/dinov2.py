@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor, nn
+
 from aieng_suites.vision.models.dinov2 import EPSILON
 from aieng_suites.vision.peers import Names, block
 from aieng_suites.vision.peers.vit import sizes
@@ -27,3 +29,18 @@ def build(**ours: int) -> Any:
     from transformers.models.dinov2.modeling_dinov2 import Dinov2Model
 
     return Dinov2Model(Dinov2Config(**sizes(**ours), layer_norm_eps=EPSILON))
+
+
+class Backbone(nn.Module):
+    """The peer under the form of a ``DinoTransformer``: all tokens, or the class token alone."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def tokens(self, images: Tensor, hidden: Tensor | None = None) -> Tensor:
+        tokens: Tensor = self.model(pixel_values=images, bool_masked_pos=hidden).last_hidden_state
+        return tokens
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.tokens(images)[:, 0]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from aieng_suites.vision.peers import Names, block
+from torch import Tensor
+
+from aieng_suites.vision.peers import Names, Scores, block
 
 NORMS = ("layernorm_before", "layernorm_after")
 NAMES = Names(
@@ -48,3 +50,11 @@ def build(*, epsilon: float = 1e-5, **ours: int) -> Any:
     from transformers.models.vit.modeling_vit import ViTForImageClassification
 
     return ViTForImageClassification(ViTConfig(**sizes(**ours), layer_norm_eps=epsilon))
+
+
+class Enlarged(Scores):
+    """The peer on images of another size than it is made for, with its own interpolation of its positions."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.model(pixel_values=images, interpolate_pos_encoding=True).logits
+        return scores
