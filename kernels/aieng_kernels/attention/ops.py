@@ -37,7 +37,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None = N
     if not is_plain((q, k, v, o.mask, o.seed, o.q_starts, o.k_starts, o.k_lengths), recorded=True):
         results = torch.ops.aieng.attention_forward.default(q, k, v, *o, backend)
     elif torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-        results = _Recorded.apply(q, k, v, o, backend)  # type: ignore[no-untyped-call]
+        results = Attention.apply(q, k, v, o, backend)  # type: ignore[no-untyped-call]
     else:
         results = _run_forward(q, k, v, o, backend)
     return results
@@ -79,7 +79,7 @@ def _run_forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | Non
     return out, lse
 
 
-class _Recorded(torch.autograd.Function):
+class Attention(torch.autograd.Function):
     """The operator with its gradient, where the dispatcher may be passed by."""
 
     @staticmethod

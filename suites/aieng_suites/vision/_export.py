@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from aieng_suites.vision._training import Recipe, Task, Training
@@ -26,7 +27,7 @@ from aieng_suites.vision.data.digits import load
 from aieng_suites.vision.models.resnet import ResNet
 from aieng_suites.vision.models.vit import VisionTransformer
 
-Form = Literal["weights.pt", "float32.onnx", "dynamic.onnx", "static.onnx"]
+Form = Literal["weights.safetensors", "float32.onnx", "dynamic.onnx", "static.onnx"]
 Images = NDArray[np.float32]
 Scores = NDArray[np.float32]
 Predict = Callable[[Images], Scores]
@@ -75,15 +76,15 @@ class Trained:
     def network(self) -> nn.Module:
         """In torch, for inference."""
         model = MODELS[self.model]()
-        model.load_state_dict(torch.load(self.file("weights.pt"), weights_only=True))
+        model.load_state_dict(load_file(self.file("weights.safetensors")))
         return model.eval()
 
 
 def train(trained: Trained, file: Path) -> None:
-    """Weights after the epochs, as torch keeps them; with one thread, so that they do not depend on how many there are."""
+    """Weights after the epochs; with one thread, so that they do not depend on how many there are."""
     with one_thread():
         training = Training(MODELS[trained.model], Recipe(LEARNING_RATE), Task(load()), trained.epochs, trained.seed, "cpu")
-        torch.save(training.run().model.state_dict(), file)
+        save_file(training.run().model.state_dict(), file)
 
 
 def to_onnx(trained: Trained, file: Path) -> None:
@@ -154,7 +155,7 @@ def to_static(trained: Trained, file: Path) -> None:
 
 
 MAKERS: dict[Form, Callable[[Trained, Path], None]] = {
-    "weights.pt": train,
+    "weights.safetensors": train,
     "float32.onnx": to_onnx,
     "dynamic.onnx": to_dynamic,
     "static.onnx": to_static,

@@ -27,6 +27,8 @@ LARGEST_FILE = 256 * 1024
 LEAST_SPEEDUP = 1.1
 """Less could be chance, and would not pay for another runtime."""
 ROUNDS, CALLS, REFERENCE_CALLS = 25, 10, 4
+TRAINING = ("scikit-learn", "safetensors")
+"""What the data and the weights need."""
 BATCH, BATCHES = 64, 10
 FILES = ("edge.py", "_export.py", "data/digits.py", *(f"models/{name}.py" for name in ("vit", "patches", "positions", "resnet")))
 
@@ -55,16 +57,16 @@ benchmark = Study(
 
 def runtime(name: str, *further: str) -> dict[str, Any]:
     """What a contender declares whose runtime is the distribution ``name``."""
-    requires = dict.fromkeys(("scikit-learn", "onnx", "onnxscript", name, *further))
+    requires = dict.fromkeys((*TRAINING, "onnx", "onnxscript", name, *further))
     return {"devices": ("cpu",), "requires": tuple(requires), "package": name, "source": source(*FILES)}
 
 
-@benchmark.contender("torch_fp32", devices=("cpu",), requires=("scikit-learn",), package="torch", source=source(*FILES))
+@benchmark.contender("torch_fp32", devices=("cpu",), requires=TRAINING, package="torch", source=source(*FILES))
 def torch_fp32(case: Case) -> Run:
     """Eager torch: what one has after training."""
     from aieng_suites.vision._export import in_torch
 
-    return deployed(case, "weights.pt", in_torch())
+    return deployed(case, "weights.safetensors", in_torch())
 
 
 @benchmark.contender("ort_fp32", **runtime("onnxruntime"))
@@ -117,7 +119,7 @@ def deployed(case: Case, form: Form, load: Load) -> Run:
         trained = _export.Trained(case.model, case.epochs, seed, hashed)
         size = trained.file(form).stat().st_size
         with _export.one_thread():
-            found = figures(lambda batch: load(trained, form, batch), _export.in_torch()(trained, "weights.pt", 1))
+            found = figures(lambda batch: load(trained, form, batch), _export.in_torch()(trained, "weights.safetensors", 1))
         found |= {"file_bytes": float(size)}
         return found | {"feasible": float(feasible(found["accuracy_lost"], size, found["speedup"]))}
 

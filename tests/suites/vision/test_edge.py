@@ -112,12 +112,12 @@ def test_a_contender_gives_every_metric(model: str, contender: str, monkeypatch:
 
 
 def test_what_one_has_made_the_others_take(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    first = trained("resnet").file("weights.pt")
+    first = trained("resnet").file("weights.safetensors")
     made: list[str] = []
-    monkeypatch.setitem(_export.MAKERS, "weights.pt", lambda some, file: made.append(some.source) or file.touch())
-    assert trained("resnet").file("weights.pt") == first
+    monkeypatch.setitem(_export.MAKERS, "weights.safetensors", lambda some, file: made.append(some.source) or file.touch())
+    assert trained("resnet").file("weights.safetensors") == first
     assert made == []
-    other = dataclasses.replace(trained("resnet"), source="changed").file("weights.pt")
+    other = dataclasses.replace(trained("resnet"), source="changed").file("weights.safetensors")
     assert made == ["changed"]
     assert other != first
     assert {first.parent, other.parent} == {folder}
@@ -129,11 +129,11 @@ def test_what_was_not_finished_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> 
         raise KeyboardInterrupt
 
     other = dataclasses.replace(trained("resnet"), source="torn")
-    monkeypatch.setitem(_export.MAKERS, "weights.pt", torn)
+    monkeypatch.setitem(_export.MAKERS, "weights.safetensors", torn)
     with pytest.raises(KeyboardInterrupt):
-        other.file("weights.pt")
-    monkeypatch.setitem(_export.MAKERS, "weights.pt", lambda some, file: file.write_bytes(b"whole"))
-    assert other.file("weights.pt").read_bytes() == b"whole"
+        other.file("weights.safetensors")
+    monkeypatch.setitem(_export.MAKERS, "weights.safetensors", lambda some, file: file.write_bytes(b"whole"))
+    assert other.file("weights.safetensors").read_bytes() == b"whole"
 
 
 def test_torch_has_one_thread_meanwhile() -> None:
