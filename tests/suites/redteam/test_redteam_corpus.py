@@ -60,7 +60,6 @@ WAIVED = {"reference_in_disguise", "rewritten_clock_slightly", "rewritten_refere
 ON_CUDA = {"deferred_to_a_stream", "left_on_the_host", "patched_event"}
 
 NAIVELY_REFUSED = {
-    "deferred_to_a_thread": "compared before the thread is done; one that compares after its loop would accept it",
     "exit_after_an_answer": "writes to a channel that a naive harness has not",
     "expanded_output": "wrong values too",
     "forged_answer": "as above",
@@ -70,20 +69,8 @@ NAIVELY_REFUSED = {
     "wrong_device": "allclose raises",
     "wrong_dtype": "allclose raises",
 }
-MUCH_FASTER = {
-    "all_zeros",
-    "batch_detection",
-    "deferred_to_a_thread",
-    "lazy_output",
-    "patched_clock",
-    "patched_statistics",
-    "precomputed_from_seed",
-    "replay_by_content",
-    "replay_by_pointer",
-    "rewritten_clock",
-    "stale_memory",
-}
-"""Cheats that gain at least a third in a naive harness's eyes; others gain less, or what it does not measure."""
+RACES = {"deferred_to_a_thread"}
+"""Accepted by a naive harness if the thread is done before it compares, which only the machine's load decides."""
 
 
 def test_every_cheat_has_a_twin_a_line_and_an_expectation() -> None:
@@ -131,9 +118,4 @@ def naive() -> dict[str, dict[str, float]]:
 
 
 def test_a_naive_harness_accepts_most_of_them(naive: dict[str, dict[str, float]]) -> None:
-    assert {name for name, verdict in naive.items() if not verdict["accepted"]} == set(NAIVELY_REFUSED)
-
-
-def test_in_a_naive_harness_they_gain(naive: dict[str, dict[str, float]]) -> None:
-    """Against their twins, in the same process tree and minute; the least of these gains is threefold on a quiet machine."""
-    assert not {name: naive[name] for name in MUCH_FASTER if not naive[name]["time_ns"] < 0.67 * naive[name]["twin_ns"]}
+    assert {name for name, verdict in naive.items() if not verdict["accepted"]} - RACES == set(NAIVELY_REFUSED)
