@@ -25,7 +25,7 @@ class StudyCampaign:
 
     def __init__(self, study: Study, cells: Sequence[Cell], crew: Crew, plan: Plan, progress: Progress) -> None:
         self._study, self._cells, self._crew, self._progress = study, cells, crew, progress
-        self._seeds = study.quick_seeds if plan.quick else study.seeds
+        self._seeds, self._quick = study.quick_seeds if plan.quick else study.seeds, plan.quick
         self._figures: dict[str, list[dict[str, float]]] = {cell.contender.name: [] for cell in cells}
 
     def run(self) -> None:
@@ -34,7 +34,7 @@ class StudyCampaign:
         self._crew.start(cell.contender.name for cell in live)
         for cell in live:
             cell.begin_launch()
-            self._crew.ask(cell, "prepare", seed=0)
+        self._crew.begin_all(live, "prepare", seed=0)()  # at once: most of it is what they import
         self._crew.settle()
         for seed in range(self._seeds):
             for i, cell in enumerate(random.SystemRandom().sample(live, len(live))):
@@ -85,8 +85,8 @@ class StudyCampaign:
                 cell.extra[name.lstrip("_")] = statistics.median(values)
         for metric in self._study.metrics:
             values = [f[metric.name] for f in figures]
-            if metric.floor is None or not all(map(math.isfinite, values)):
+            if (floor := metric.gate(self._quick)) is None or not all(map(math.isfinite, values)):
                 continue
             median = statistics.median(values)
-            if (median < metric.floor) if metric.better == "higher" else (median > metric.floor):
-                cell.refute(f"{metric.name}: the median {median:.4g} is worse than the floor {metric.floor:.4g}")
+            if (median < floor) if metric.better == "higher" else (median > floor):
+                cell.refute(f"{metric.name}: the median {median:.4g} is worse than the floor {floor:.4g}")

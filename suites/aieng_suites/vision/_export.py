@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from aieng_suites.vision import _once
 from aieng_suites.vision._training import Recipe, Task, Training
 from aieng_suites.vision.data import Part
 from aieng_suites.vision.data.digits import load
@@ -39,7 +40,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "vit": partial(VisionTransformer, nn.functional.scaled_dot_product_attention),
     "resnet": ResNet,
 }
-LEARNING_RATE = 4e-3
+LEARNING_RATE, BATCH = 4e-3, 64
 OPSET = 20
 """Of ONNX: the first with GELU; attention is MatMul and Softmax in it."""
 INPUT, OUTPUT = "images", "scores"
@@ -53,9 +54,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 class Trained:
     """A network trained on the digits from a seed, in every form that is asked for.
 
-    A form is a file of the temporary folder, which the workers of a run share and which ends with it: what one of them made the
-    others take, so that all start from the same weights, trained once. ``source`` is the hash of the code that makes it, as workers
-    of two checkouts may share a folder.
+    A form is a file that one worker of a run makes and the others take, so that all start from the same weights, trained once.
+    ``source`` is the hash of the code that makes it, as workers of two checkouts may share a folder.
     """
 
     model: str
@@ -65,13 +65,8 @@ class Trained:
 
     def file(self, form: Form) -> Path:
         """The file, made if it is not there."""
-        name = f"aieng-edge-{self.source}-{torch.__version__}-{self.model}-{self.epochs}-{self.seed}-{form}"
-        path = Path(tempfile.gettempdir(), name)
-        if not path.exists():
-            half = path.with_name(f"{os.getpid()}-{name}")
-            MAKERS[form](self, half)
-            half.replace(path)
-        return path
+        name = f"edge-{self.source}-{torch.__version__}-{self.model}-{self.epochs}-{self.seed}-{form}"
+        return _once.file(name, lambda path: MAKERS[form](self, path))
 
     def network(self) -> nn.Module:
         """In torch, for inference."""
@@ -83,7 +78,9 @@ class Trained:
 def train(trained: Trained, file: Path) -> None:
     """Weights after the epochs; with one thread, so that they do not depend on how many there are."""
     with one_thread():
-        training = Training(MODELS[trained.model], Recipe(LEARNING_RATE), Task(load()), trained.epochs, trained.seed, "cpu")
+        training = Training(
+            MODELS[trained.model], Recipe(LEARNING_RATE, batch=BATCH), Task(load()), trained.epochs, trained.seed, "cpu"
+        )
         save_file(training.run().model.state_dict(), file)
 
 

@@ -18,6 +18,7 @@ module = Module(
         for name in (
             "digits",
             "architectures",
+            "resolution",
             "segmentation",
             "distillation",
             "transfer",
@@ -33,12 +34,13 @@ module = Module(
         Pair("vision/digits", incumbent="resnet", challenger="vit_aieng"),
         Pair("vision/architectures", incumbent="resnet_aieng", challenger="vit_aieng"),
         Pair("vision/architectures", incumbent="convnext_aieng", challenger="swin_aieng"),
+        Pair("vision/resolution", incumbent="resnet_torch", challenger="vit_aieng"),
         Pair("vision/segmentation", incumbent="unet", challenger="vit_aieng"),
     ),
     edge="vision/edge",
     limits=(
-        "The images are small: scans of 8 x 8 pixels, rendered scenes of 32 x 32. What holds at 224 x 224, where attention costs "
-        "more and pretraining is usual, is not measured here.",
+        "The images are small: scans of 8 x 8 to 32 x 32 pixels, rendered scenes of 32 x 32. What holds at 224 x 224, where "
+        "attention costs more and pretraining is usual, is not measured here.",
         "The networks are as small as their parameters say and learn from some thousand images: transformers are known to gain on "
         "convolutional networks with more of either (arXiv:2010.11929, section 4.3).",
         "Nobody searched for the best recipe of each network: a study has one, or one learning rate for each kind of network.",

@@ -38,6 +38,9 @@ def figures_of(quality: Metric, target: float, things: str = "images") -> tuple[
         Metric(f"inference_{things}_per_s", f"{things}/s", "higher", "inference throughput, batch 256"),
         Metric("latency_p50_us", "µs", "lower", "latency p50, batch 1"),
         Metric("latency_p99_us", "µs", "lower", "latency p99, batch 1"),
+        Metric("latency_64_p50_us", "µs", "lower", "latency p50, batch 64"),
+        Metric("latency_64_p99_us", "µs", "lower", "latency p99, batch 64"),
+        Metric("flops", "FLOP", "lower", f"operations of one {things[:-1]}"),
         Metric("parameters", "", "lower", "parameters"),
         Metric("peak_bytes", "B", "lower", "peak memory of training"),
     )
@@ -81,13 +84,17 @@ def torch_attention() -> Attention:
     return scaled_dot_product_attention
 
 
-def network(case: Case, build: Callable[[], Any], recipe: Recipe, task: Task) -> Run:
-    """The run of a network: train it for the case's epochs from the seed, judge it on the test part, time its inference."""
+def network(case: Case, build: Callable[[], Any], recipe: Recipe, task: Task | Callable[[int], Task]) -> Run:
+    """The run of a network: train it for the case's epochs from the seed, judge it on the test part, time its inference.
+
+    ``task`` may be a function of the seed.
+    """
     from aieng_suites.vision import _training
 
     device, epochs = case.device, case.epochs
 
     def run(seed: int) -> dict[str, Figure]:
-        return _training.figures(build, recipe, task, epochs=epochs, seed=seed, device=device)
+        given = task if isinstance(task, _training.Task) else task(seed)
+        return _training.figures(build, recipe, given, epochs=epochs, seed=seed, device=device)
 
     return run

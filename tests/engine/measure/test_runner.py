@@ -304,6 +304,11 @@ def test_a_study_below_its_floor_or_without_a_figure_is_incorrect(study: dict[st
     assert statistics.median(study["bad"].samples["accuracy"][0]) == 0.4
 
 
+def test_a_quick_run_of_a_study_has_its_own_floor() -> None:
+    (quick,) = run(plan("study", "bad", quick=True), MemoryStore(), Watcher())
+    assert quick.check.verdict is Correctness.PASSED, "0.4 is below the floor of a full run, 0.5, and above that of a quick one"
+
+
 def test_what_a_study_shows_is_kept_for_each_seed_and_bounded(study: dict[str, Record]) -> None:
     shown = study["shows"]
     assert {name: [curve.model_dump()["points"] for curve in seeds] for name, seeds in shown.exhibits.items()} == {

@@ -10,7 +10,7 @@ from aieng_bench.define import Case
 
 
 def test_clip_never_trains_on_what_it_is_later_asked_unseen() -> None:
-    task = clip.task(Case({"epochs": 1, "scenes": 300, "device": "cpu"}), by_caption=True)
+    task = clip.task(Case({"epochs": 1, "batch": 32, "scenes": 300, "device": "cpu"}), by_caption=True)
     for part in (task.data.train, task.data.validation, task.data.test):
         assert set(part.labels[:, 0]) == set(scenes.SEEN)
     names = {scenes.phrase(kind).removeprefix("a ") for kind in scenes.UNSEEN}
@@ -21,7 +21,7 @@ def test_clip_never_trains_on_what_it_is_later_asked_unseen() -> None:
 
 def test_a_prompt_finds_its_kind() -> None:
     """A model whose towers know the kind classifies all scenes right, through the prompts alone."""
-    task = clip.task(Case({"epochs": 1, "scenes": 8, "device": "cpu"}), by_caption=True)
+    task = clip.task(Case({"epochs": 1, "batch": 32, "scenes": 8, "device": "cpu"}), by_caption=True)
     images, labels = _training.tensors(task.data.test, "cpu")
     kinds = {image.numpy().tobytes(): int(kind) for image, kind in zip(task.data.standardised(images), labels[:, 0], strict=True)}
     prompts = {

@@ -31,6 +31,16 @@ def test_split_is_disjoint_complete_and_stratified(module: ModuleType, count: in
         assert np.all(np.abs(np.bincount(part.labels, minlength=10) - share * whole) <= 1)
 
 
+def test_folds_share_no_test_image_and_test_every_image_once() -> None:
+    folds = [parts(digits.load(fold)) for fold in range(data.FOLDS)]
+    assert sorted(np.concatenate([test.indices for _, _, test in folds])) == list(range(1797))
+    for fold in folds:
+        assert sorted(np.concatenate([part.indices for part in fold])) == list(range(1797)), "nor is an image in two parts of one"
+        assert np.all(np.abs(np.bincount(fold[2].labels) - 0.2 * np.bincount(np.concatenate([p.labels for p in fold]))) <= 1)
+    with pytest.raises(ValueError, match="fold=5"):
+        data.split(np.zeros((0, 8, 8), np.uint8), np.zeros(0, np.int64), 5)
+
+
 @pytest.mark.parametrize(("module", "count", "size"), SCANS)
 def test_no_scan_is_in_two_parts(module: ModuleType, count: int, size: int) -> None:
     seen = [{image.tobytes() for image in part.images} for part in parts(module.load())]
@@ -54,6 +64,13 @@ def test_changed_data_is_refused(module: ModuleType, count: int, size: int, monk
     monkeypatch.setattr(module, "SHA256", "0" * 64)
     with pytest.raises(data.ChangedData, match="SHA-256"):
         module.load.__wrapped__()
+
+
+def test_what_no_package_ships_is_an_error() -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_package is not installed"):
+        data.shipped("no_such_package", "digits.csv")
+    with pytest.raises(FileNotFoundError, match=r"none\.csv"):
+        data.shipped("sklearn", "none.csv")
 
 
 @pytest.mark.parametrize(("module", "count", "size"), SCANS)

@@ -16,7 +16,7 @@ benchmark = Study(
     baseline="good",
     full={"cpu": [{"size": 3}, {"size": 4}, {"size": 5}]},
     quick={"cpu": [{"size": 3}]},
-    metrics=(Metric("accuracy", "", "higher", floor=0.5), Metric("time_s", "s", "lower")),
+    metrics=(Metric("accuracy", "", "higher", floor=0.5, quick_floor=0.3), Metric("time_s", "s", "lower")),
     seeds=3,
     quick_seeds=2,
     suite="toys",
