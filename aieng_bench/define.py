@@ -242,4 +242,7 @@ class Study(Benchmark):
 
     seeds: int = 3
     quick_seeds: int = 1
+    minutes: float = 0.0
+    """What all its cases take on two cores, about, which a run says before it starts; 0: not known."""
+    quick_minutes: float = 0.0
     kind: str = field(init=False, default="study")

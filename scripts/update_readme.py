@@ -55,6 +55,14 @@ def line(group: Group, best: Row) -> list[str]:
     ]
 
 
+def repeats(records: list[Record]) -> str:
+    """How often each contender was measured: launches of a kernel's, seeds of a study's."""
+    samples = [(r.definition.kind, launches) for r in records for launches in r.samples.values()]
+    launches = max((len(found) for kind, found in samples if kind != "study"), default=0)
+    seeds = sorted({len(found[0]) for kind, found in samples if kind == "study"})
+    return ", ".join([f"{launches} launches"] * bool(launches) + [f"{' or '.join(map(str, seeds))} seeds"] * bool(seeds))
+
+
 def section(published: Path, records: list[Record]) -> str:
     """One machine's table: of each case that has any of ours the best that is ranked, or that none is."""
     rows = []
@@ -67,8 +75,7 @@ def section(published: Path, records: list[Record]) -> str:
     where = records[0].environment
     facts = f"{text(where.cpu)}, {where.cores} cores, {where.gpu or 'no GPU'}; torch {where.libraries.get('torch', '?')}"
     name = published.relative_to(ROOT)
-    launches = max(len(samples) for record in records for samples in record.samples.values())
-    intro = f"**{facts}.** Above 1× ours is better; 95 % intervals over {launches} launches a contender; records: [{name}]({name})."
+    intro = f"**{facts}.** Above 1× ours is better; 95 % intervals over {repeats(records)} a contender; records: [{name}]({name})."
     return f"{intro}\n\n{table(HEADS, rows, [False] * 3 + [True] * 4)}"
 
 

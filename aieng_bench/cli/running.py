@@ -85,7 +85,7 @@ def measure(plan: Plan, store: RunStore, resume: bool, as_json: bool) -> int:
     from aieng_bench.measure import run as run_plan
 
     out = console(stderr=as_json)
-    out.print(f"{len(plan.units)} cases, each with {plan.launches} launches a contender; records go to {store.folder}", style="dim")
+    out.print(f"{scope(plan)}; records go to {store.folder}", style="dim")
     watch = (Bars if out.is_terminal else PlainLines)(out, show=not as_json)
     begun, interrupted = time.monotonic(), False
     with watch:
@@ -95,6 +95,15 @@ def measure(plan: Plan, store: RunStore, resume: bool, as_json: bool) -> int:
             interrupted = True
     conclude(watch, store, time.monotonic() - begun, interrupted, as_json)
     return INTERRUPTED if interrupted else exit_code(watch.records)
+
+
+def scope(plan: Plan) -> str:
+    """How much is to be measured, and what the studies among it are expected to take."""
+    from aieng_bench.report.format import duration
+
+    repeated = f"{plan.launches} launches of each contender of a kernel, seeds of a study's"
+    took = f"; the studies take about {duration(60 * plan.minutes)} on two cores" if plan.minutes else ""
+    return f"{len(plan.units)} cases, {repeated}{took}"
 
 
 def conclude(watch: Watch, store: RunStore, seconds: float, interrupted: bool, as_json: bool) -> None:
@@ -134,4 +143,4 @@ def show_plan(plan: Plan, as_json: bool) -> None:
     out = console()
     for cell in cells:
         out.print(f"{cell['benchmark']}  {cell['case']}  {', '.join(cell['contenders'])}", soft_wrap=True)
-    out.print(f"{len(cells)} cases, {plan.launches} launches, up to {plan.rounds} rounds each; nothing was measured", style="dim")
+    out.print(f"{scope(plan)}, up to {plan.rounds} rounds each; nothing was measured", style="dim")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aieng_bench.define import Benchmark, Case, Contender
+from aieng_bench.define import Benchmark, Case, Contender, Study
 from aieng_bench.record import Record
 from aieng_bench.registry import asked, asks, matches
 
@@ -44,6 +44,15 @@ class Plan:
     """Time one message to a worker may take before its process group is killed and the cell is TIMEOUT."""
     origins: Mapping[str, Origin] = field(default_factory=dict)
     """Contenders that are not their module's of the same name, imported as we import it: two commits' in one run."""
+
+    @property
+    def minutes(self) -> float:
+        """What the studies of the plan take on two cores, about, by what they declare."""
+        declared = ((unit, unit.benchmark) for unit in self.units if isinstance(unit.benchmark, Study))
+        return sum(
+            (study.quick_minutes if self.quick else study.minutes) / len(study.cases(str(unit.case["device"]), self.quick))
+            for unit, study in declared
+        )
 
     def origin(self, contender: str) -> Origin:
         return self.origins.get(contender, Origin(contender))

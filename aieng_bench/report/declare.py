@@ -15,6 +15,19 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What is expected of a contender's quality: a level, or so much over another's, seed by seed."""
+
+    text: str
+    """As its source or its reader would say it."""
+    study: str
+    contender: str
+    at_least: float
+    than: str = ""
+    """The contender that it is compared with; none for a level."""
+
+
+@dataclass(frozen=True)
 class Module:
     """The report of a suite: a package's ``_report.py`` declares one by the name ``module``. Its figures all come from records."""
 
@@ -30,6 +43,8 @@ class Module:
     pairs: tuple[Pair, ...]
     limits: tuple[str, ...]
     """Of the claim, by the design of the studies; those by the records come by themselves."""
+    claims: tuple[Claim, ...] = ()
+    """Expectations that the records bear out, or do not."""
     edge: str = ""
     """The study of deployment, if there is one."""
     margin: float = 0.01

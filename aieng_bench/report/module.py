@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from aieng_bench.record.schema import Environment, Record, content_hash
-from aieng_bench.report import answers, paired, plots, shown, study
+from aieng_bench.report import answers, claims, paired, plots, shown, study
 from aieng_bench.report import format as fmt
 from aieng_bench.report.board import board
 from aieng_bench.report.chapters import Block, Bullets, Chapter, Gallery, Grid, ModulePage
@@ -45,6 +45,7 @@ def module_page(records: Sequence[Record], module: Module) -> ModulePage:
             chapter
             for chapter in (
                 Chapter("answer", "The answer in short", tuple(answers.answer(pairs, missing, module))),
+                Chapter("claims", "What was expected, and what was found", tuple(claims.chapter(by_study, module.claims))),
                 Chapter("machines", "What was measured, and where", tuple(_machines(cases))),
                 *(Chapter(slug(name), _title(found), tuple(_study(found, module, roles))) for name, found in by_study.items()),
                 Chapter(

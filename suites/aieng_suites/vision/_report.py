@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aieng_bench.report.declare import Module, Pair
+from aieng_bench.report.declare import Claim, Module, Pair
 
 module = Module(
     name="vision",
@@ -36,6 +36,44 @@ module = Module(
         Pair("vision/architectures", incumbent="convnext_aieng", challenger="swin_aieng"),
         Pair("vision/resolution", incumbent="resnet_torch", challenger="vit_aieng"),
         Pair("vision/segmentation", incumbent="unet", challenger="vit_aieng"),
+    ),
+    claims=(
+        Claim("a small CNN with augmentation reads the digits", "vision/digits", "resnet", 0.995),
+        Claim("so does a ViT from scratch, nearly", "vision/digits", "vit_aieng", 0.985),
+        Claim("a CNN as teacher helps a ViT (arXiv:2012.12877)", "vision/distillation", "deit_hard_aieng", 0.0, than="vit_torch"),
+        Claim(
+            "a hard teacher is better than a soft one (arXiv:2012.12877)",
+            "vision/distillation",
+            "deit_hard_aieng",
+            0.0,
+            than="deit_soft_aieng",
+        ),
+        Claim("CLIP names the kind from a prompt", "vision/clip", "clip_aieng", 0.95),
+        Claim("CLIP is as good as a ViT told the kinds", "vision/clip", "clip_aieng", 0.0, than="supervised_torch"),
+        Claim(
+            "LoRA is within a point of full fine-tuning (arXiv:2106.09685)",
+            "vision/transfer",
+            "lora_aieng",
+            -0.01,
+            than="full_torch",
+        ),
+        Claim("transfer is better than to begin anew", "vision/transfer", "full_torch", 0.0, than="scratch_torch"),
+        Claim(
+            "self-distilled features beat raw pixels (arXiv:2304.07193)",
+            "vision/self_supervised",
+            "dinov2_aieng",
+            0.0,
+            than="pixels",
+        ),
+        Claim(
+            "contrastive features beat raw pixels (arXiv:2002.05709)", "vision/self_supervised", "simclr_aieng", 0.0, than="pixels"
+        ),
+        Claim("early convolutions help a ViT (arXiv:2106.14881)", "vision/patches", "stem_aieng", 0.0, than="linear_aieng"),
+        Claim("a ViT needs to be told positions", "vision/positions", "learned_aieng", 0.0, than="none_aieng"),
+        Claim(
+            "shifted windows help small images too (arXiv:2103.14030)", "vision/architectures", "swin_aieng", 0.0, than="vit_aieng"
+        ),
+        Claim("an encoder-decoder learns to reverse and to sort", "vision/sequences", "transformer_aieng", 0.99),
     ),
     edge="vision/edge",
     limits=(

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from aieng_bench import registry
 from aieng_bench.cli import app
 from aieng_bench.cli.progress import Bars, PlainLines
-from aieng_bench.define import Contender, KernelBenchmark, grid
+from aieng_bench.define import Contender, KernelBenchmark, Study, grid
 from aieng_bench.measure.cell import command
 from aieng_bench.measure.plan import Unit, make_plan
 from aieng_bench.record.schema import ContenderInfo
@@ -201,6 +201,30 @@ def test_a_cell_s_command_measures_that_case_alone():
     for case in declared.cases("cpu"):
         words = shlex.split(command(declared, declared.contenders["ours"], case, quick=False))
         assert planned(*words[2:]) == [f"{declared.name} {case.id}"]
+
+
+def test_before_it_starts_a_run_says_what_its_studies_take(monkeypatch):
+    study = Study(
+        name="vision/digits",
+        title="digits",
+        summary="",
+        baseline="torch",
+        full={"cpu": grid(size=[1, 2])},
+        quick={"cpu": grid(size=1)},
+        minutes=80.0,
+        quick_minutes=0.5,
+    )
+    study.add(Contender("torch", "baseline", nothing))
+    monkeypatch.setattr(registry, "benchmarks", lambda: {b.name: b for b in (benchmark(), study)})
+    told = {
+        "*": "6 cases, 5 launches of each contender of a kernel, seeds of a study's; the studies take about 1 h 20 min",
+        "vision[size=1]": "about 40 min 0 s on two cores",
+        "vision --quick": "about 30 s on two cores",
+    }
+    for words, expected in told.items():
+        done = runner.invoke(app, ["run", *words.split(), "--dry-run"])
+        assert expected in done.output.replace("\n", " "), done.output
+    assert "about" not in runner.invoke(app, ["run", "attention", "--dry-run"]).output
 
 
 def test_a_dry_run_measures_nothing(monkeypatch):

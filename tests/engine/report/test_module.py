@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -25,7 +26,7 @@ from aieng_bench.record.schema import Outcome, Record
 from aieng_bench.report import module as reporting
 from aieng_bench.report import paired, png, shown, static, write_module
 from aieng_bench.report.chapters import Bullets, Chapter, Gallery, Grid
-from aieng_bench.report.declare import Module, Pair
+from aieng_bench.report.declare import Claim, Module, Pair
 from aieng_bench.report.module_markdown import page_markdown, written
 from aieng_bench.report.notebook import frame
 from aieng_bench.report.page import module_html
@@ -33,7 +34,18 @@ from aieng_bench.report.view import Plot
 from aieng_bench.summary import Ratio, groups
 
 DECLARED = registry.module("vision")
-CHAPTERS = ["answer", "machines", "vision-digits", "vision-segmentation", "pairs", "edge", "decisions", "missing", "limits"]
+CHAPTERS = [
+    "answer",
+    "claims",
+    "machines",
+    "vision-digits",
+    "vision-segmentation",
+    "pairs",
+    "edge",
+    "decisions",
+    "missing",
+    "limits",
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +86,28 @@ def test_the_figures_of_the_text_are_the_records(page: reporting.ModulePage) -> 
     seeds = next(block for block in page.chapter("pairs").blocks if isinstance(block, Grid))
     assert [row[4].sort for row in seeds.rows[:3]] == list(own - theirs)
     assert [(row[2].sort, row[3].sort) for row in seeds.rows[:3]] == list(zip(theirs, own))
+
+
+def test_claims_are_judged_by_the_records_alone() -> None:
+    """By the mean where a level is claimed; where a difference is, by its interval over seeds."""
+    qualities = {"resnet": (0.98, 0.985, 0.982), "vit_aieng": (0.95, 0.957, 0.953), "level": (0.98, 0.9851, 0.9819)}
+    records = made.study("digits", {name: (found, 10.0) for name, found in qualities.items()}, baseline="resnet")
+    claims = {
+        "holds": [("resnet", 0.98, ""), ("resnet", 0.01, "vit_aieng"), ("vit_aieng", -0.04, "resnet"), ("level", -0.001, "resnet")],
+        "does not hold": [("resnet", 0.99, ""), ("vit_aieng", 0.0, "resnet")],
+        "not decided": [("level", 0.0, "resnet"), ("resnet", 0.0, "level")],
+    }
+    every = [Claim("said", "vision/digits", own, least, than) for found in claims.values() for own, least, than in found]
+    silent = [Claim("said", "vision/digits", "vit_aieng", 0.0, "nobody"), Claim("said", "vision/clip", "vit_aieng", 0.0)]
+    declared = dataclasses.replace(DECLARED, claims=(*every, *silent))
+
+    def verdicts(records: list[Record]) -> list[str]:
+        (table,) = (b for b in reporting.module_page(records, declared).chapter("claims").blocks if isinstance(b, Grid))
+        return [row[-1].text for row in table.rows]
+
+    assert verdicts(records) == [verdict for verdict, found in claims.items() for _ in found]
+    quick = made.study("digits", {"resnet": ((0.98,), 10.0)}, baseline="resnet", command="aieng-bench run vision --quick")
+    assert verdicts(quick) == ["quick form, not decided"] * 2
 
 
 def test_a_study_without_records_is_said_to_have_none(page: reporting.ModulePage) -> None:
