@@ -1,4 +1,4 @@
-"""Write README.md's table from the newest published run of each machine; with --check, only say whether it is current."""
+"""Write README.md's tables from the newest published runs; with --check, only say whether they are current."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ HEADS = [
 
 
 def newest_runs() -> list[tuple[Path, list[Record]]]:
-    """The file of each machine that was measured last, and its records; the red team's are no leaderboard.
+    """Of each machine's files those that measured a benchmark last, with its records; the red team's are no leaderboard.
 
     Two files of one day differ in name only by their commits.
     """
     newest = []
     for folder in sorted((ROOT / "results").iterdir()):
-        files = ((file, [r for r in load(file).records if not is_redteam(r)]) for file in sorted(folder.glob("*.jsonl")))
-        found = [(file, records) for file, records in files if records]
-        newest += [max(found, key=lambda run: run[1][0].created)] if found else []
+        files = [(file, [r for r in load(file).records if not is_redteam(r)]) for file in sorted(folder.glob("*.jsonl"))]
+        files = sorted(((file, records) for file, records in files if records), key=lambda run: run[1][0].created)
+        last = {record.definition.benchmark: file for file, records in files for record in records}
+        kept = [(file, [r for r in records if last[r.definition.benchmark] == file]) for file, records in files]
+        newest += [(file, records) for file, records in kept if records]
     return newest
 
 

@@ -49,6 +49,8 @@ benchmark = Study(
     ),
     seeds=3,
     quick_seeds=1,
+    minutes=16,
+    quick_minutes=0.5,
 )
 
 plain: dict[str, Any] = {"requires": ("scikit-image",), "package": "torch", "source": source(*FILES)}

@@ -42,6 +42,8 @@ benchmark = Study(
     metrics=figures_of(Metric("accuracy", "", "higher", "test accuracy", floor=ACCURACY_FLOOR, quick_floor=QUICK_FLOOR), TARGET),
     seeds=3,
     quick_seeds=1,
+    minutes=6,
+    quick_minutes=0.5,
 )
 
 ours: dict[str, Any] = {"requires": ("scikit-learn", "safetensors"), "source": source(*FILES, attention=True)}

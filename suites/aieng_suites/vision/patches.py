@@ -37,6 +37,8 @@ benchmark = Study(
     metrics=figures_of(Metric("accuracy", "", "higher", "test accuracy", floor=ACCURACY_FLOOR, quick_floor=QUICK_FLOOR), TARGET),
     seeds=3,
     quick_seeds=1,
+    minutes=4,
+    quick_minutes=0.25,
 )
 
 ours: dict[str, Any] = {"kind": "ours", "requires": ("scikit-learn",), "source": source(*FILES, attention=True)}

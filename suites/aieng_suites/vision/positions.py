@@ -47,6 +47,8 @@ benchmark = Study(
     ),
     seeds=3,
     quick_seeds=1,
+    minutes=5,
+    quick_minutes=0.25,
 )
 
 ours: dict[str, Any] = {"kind": "ours", "requires": ("scikit-learn",), "source": source(*FILES, attention=True)}

@@ -49,6 +49,8 @@ benchmark = Study(
     ),
     seeds=3,
     quick_seeds=1,
+    minutes=6,
+    quick_minutes=0.5,
 )
 
 ours: dict[str, Any] = {"kind": "ours", "requires": ("scikit-learn",), "source": source(*FILES, attention=True)}

@@ -37,7 +37,7 @@ benchmark = Study(
     title="Transfer: adapting a trained transformer to few labels",
     summary="From 3,500 MNIST digits to some hundred of scikit-learn's: probe, partial, full, LoRA beside peft's, scratch.",
     baseline="full_torch",
-    full={device: grid(labels=[300, 1000], pretraining=8, epochs=20) for device in ("cpu", "cuda")},
+    full={device: grid(labels=[300, 1000], pretraining=8, epochs=15) for device in ("cpu", "cuda")},
     quick={device: grid(labels=300, pretraining=2, epochs=8) for device in ("cpu", "cuda")},
     metrics=(
         *figures_of(Metric("accuracy", "", "higher", "test accuracy", floor=ACCURACY_FLOOR), TARGET),
@@ -45,6 +45,8 @@ benchmark = Study(
     ),
     seeds=3,
     quick_seeds=1,
+    minutes=8,
+    quick_minutes=0.5,
 )
 
 plain: dict[str, Any] = {"requires": ("scikit-learn", "safetensors", "mlxtend"), "package": "torch", "source": source(*FILES)}
