@@ -18,7 +18,7 @@ from aieng_suites.vision._study import Run, source
 if TYPE_CHECKING:
     from aieng_suites.vision._export import Form, Load, Predict
 
-QUICK_EPOCHS, FULL_EPOCHS = 8, 25
+QUICK_EPOCHS, FULL_EPOCHS = 8, 20
 ACCURACY_FLOOR, QUICK_FLOOR = 0.95, 0.90
 MOST_LOST_POINTS = 0.5
 """One of the 359 test images."""

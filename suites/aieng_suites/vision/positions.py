@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Encoding = Literal["none", "sinusoidal", "sinusoidal2d", "learned", "rotary", "relative"]
 
-QUICK_EPOCHS, FULL_EPOCHS = 8, 25
+QUICK_EPOCHS, FULL_EPOCHS = 8, 20
 ACCURACY_FLOOR = TARGET = 0.50
 """What a set of patches without positions passes in a full run."""
 LEARNING_RATE, BATCH = 4e-3, 64

@@ -41,7 +41,7 @@ benchmark = Study(
     title="Self-supervision: features learned without labels",
     summary="DINOv2 and SimCLR on unlabelled 8 x 8 scans, judged by neighbours and a linear probe; here raw pixels are better.",
     baseline="dinov2_transformers",
-    full={device: grid(epochs=12) for device in ("cpu", "cuda")},
+    full={device: grid(epochs=10) for device in ("cpu", "cuda")},
     quick={device: grid(epochs=2) for device in ("cpu", "cuda")},
     metrics=(
         *figures_of(Metric("accuracy", "", "higher", "test accuracy of nearest neighbours", floor=ACCURACY_FLOOR), TARGET),
