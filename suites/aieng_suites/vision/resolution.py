@@ -29,14 +29,14 @@ benchmark = Study(
     title="Resolution: transformer and CNN as images grow",
     summary="MNIST digits at 8, 16 and 32 pixels a side: quality, speed and memory of ViT and ResNet at each.",
     baseline="resnet_torch",
-    full={device: grid(side=SIDES, images=1000, epochs=8) for device in ("cpu", "cuda")},
+    full={device: grid(side=SIDES, images=2000, epochs=8) for device in ("cpu", "cuda")},
     quick={device: grid(side=QUICK_SIDE, images=2000, epochs=3) for device in ("cpu", "cuda")},
     metrics=figures_of(
         Metric("accuracy", "", "higher", "test accuracy", floor=ACCURACY_FLOOR, quick_floor=QUICK_FLOOR), target=TARGET
     ),
     seeds=3,
     quick_seeds=1,
-    minutes=7,
+    minutes=8,
     quick_minutes=0.25,
 )
 
