@@ -211,6 +211,7 @@ def test_before_it_starts_a_run_says_what_its_studies_take(monkeypatch):
         baseline="torch",
         full={"cpu": grid(size=[1, 2])},
         quick={"cpu": grid(size=1)},
+        metrics=(),
         minutes=80.0,
         quick_minutes=0.5,
     )
