@@ -37,6 +37,12 @@ def test_readme_shows_the_newest_results() -> None:
     subprocess.run([sys.executable, "scripts/update_readme.py", "--check"], check=True, cwd=ROOT)
 
 
+@pytest.mark.parametrize("file", PUBLISHED, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_published_records_do_not_say_where_a_machine_keeps_things(file: Path) -> None:
+    for record in load(file).records:
+        assert 'File "/' not in record.log, f"{record.definition.benchmark} {record.contender.name}"
+
+
 REACHED = (
     "a small CNN with augmentation reads the digits",
     "so does a ViT from scratch, nearly",

@@ -10,6 +10,7 @@ from typing import Any
 
 from aieng_bench import machine
 from aieng_bench.define import REDTEAM, Benchmark, Case, Contender, KernelBenchmark
+from aieng_bench.measure.places import placeless
 from aieng_bench.measure.plan import Unit
 from aieng_bench.measure.quality import quality
 from aieng_bench.measure.sources import suite_hash
@@ -125,7 +126,7 @@ class Cell:
             case=dict(case),
             contender=info(self.contender),
             outcome=outcome,
-            outcome_reason=self.reason,
+            outcome_reason=placeless(self.reason),
             check=check,
             quality=trust,
             quality_reason=trust_reason,
@@ -138,7 +139,7 @@ class Cell:
             inputs_hash=self.inputs_hash,
             command=command(benchmark, self.contender, case, quick),
             environment=environment,
-            log="" if good else self.log,
+            log="" if good else placeless(self.log),
             exhibits=self.exhibits,
         )
 

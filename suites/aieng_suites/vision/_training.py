@@ -325,7 +325,6 @@ def inference(predict: Callable[[Any], Any], one: Any, many: Any, device: str = 
 
 def operations(predict: Callable[[Any], Any], one: Any) -> float:
     """Floating-point operations of the products and convolutions of ``predict(one)``, as torch counts them: 2 a multiplication."""
-
     import aieng_kernels.attention.ops  # noqa: F401 - defines our operator
 
     aten, ours = torch.ops.aten, torch.ops.aieng

@@ -72,10 +72,9 @@ def transformer(case: Case, attention: Attention) -> Run:
 
 def trained(case: Case, build: Callable[[], Any]) -> Run:
     from aieng_suites.vision._training import Recipe, Task
-    from aieng_suites.vision.data.digits import folds
+    from aieng_suites.vision.data.digits import of_seed
 
-    tasks = [Task(data, TARGET) for data in folds()]
-    return network(case, build, Recipe(LEARNING_RATE, batch=BATCH), lambda seed: tasks[seed % len(tasks)])
+    return network(case, build, Recipe(LEARNING_RATE, batch=BATCH), lambda seed: Task(of_seed(seed), TARGET))
 
 
 def support_vectors(seed: int) -> dict[str, Figure]:
@@ -85,10 +84,9 @@ def support_vectors(seed: int) -> dict[str, Figure]:
 
     from aieng_suites.vision import _exhibits
     from aieng_suites.vision._training import THROUGHPUT_BATCH, inference, peak_bytes, reached
-    from aieng_suites.vision.data import FOLDS
-    from aieng_suites.vision.data.digits import LARGEST_PIXEL, load
+    from aieng_suites.vision.data.digits import LARGEST_PIXEL, of_seed
 
-    data = load(seed % FOLDS)
+    data = of_seed(seed)
     train, validation, test = (part.images.reshape(len(part.labels), -1) for part in (data.train, data.validation, data.test))
     model = SVC(gamma=0.001 * LARGEST_PIXEL**2, C=10.0)
     seconds = 0.0

@@ -8,12 +8,14 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from watching import MemoryStore, Watcher, benchmark, plan
 
 from aieng_bench.measure import kernel, run
+from aieng_bench.measure.places import placeless
 from aieng_bench.measure.workplace import scratch
 from aieng_bench.record import Record
 from aieng_bench.record.schema import Correctness, Outcome, Quality, canonical
@@ -302,6 +304,13 @@ def test_a_study_below_its_floor_or_without_a_figure_is_incorrect(study: dict[st
         "ValueError: the result has no time_s",
     )
     assert statistics.median(study["bad"].samples["accuracy"][0]) == 0.4
+
+
+def test_a_record_does_not_say_where_this_machine_keeps_things(study: dict[str, Record]) -> None:
+    log = study["forgets"].log
+    assert 'File "aieng_bench/measure/study_worker.py", line' in log
+    assert str(Path(sys.prefix)) not in log
+    assert placeless(f"no file {Path.home()}/data.csv, {tempfile.gettempdir()}/x") == "no file data.csv, x"
 
 
 def test_a_quick_run_of_a_study_has_its_own_floor() -> None:

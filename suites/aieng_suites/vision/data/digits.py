@@ -28,6 +28,6 @@ def load(fold: int = 0) -> Dataset:
     return Dataset(*parts(raw, labels.astype(np.int64), LARGEST_PIXEL, fold), 10, MEAN, DEVIATION, JITTER)
 
 
-def folds() -> tuple[Dataset, ...]:
-    """Each fold's data set: what seed n is tested on is that of number n, counted round."""
-    return tuple(load(fold) for fold in range(FOLDS))
+def of_seed(seed: int) -> Dataset:
+    """The data set of the fold that a seed is tested on: number ``seed``, counted round."""
+    return load(seed % FOLDS)
