@@ -82,12 +82,19 @@ class Metric:
     """Quality gate of a study: a median on the wrong side of it makes the cell INCORRECT."""
     quick_floor: float | None = None
     """The gate of a quick run, whose case is smaller; None: ``floor`` too."""
+    optional: bool = False
+    """A seed of a study may have none, as the time to a quality that it never reached; a cell has it only if all its seeds do, for
+    the lucky ones alone would tell too good a tale. It has no floor."""
+
+    def __post_init__(self) -> None:
+        if self.optional and (self.floor is not None or self.quick_floor is not None):
+            raise ValueError(f"metric {self.name}: one that is optional has no floor")
 
     @property
     def declared(self) -> tuple[str | float | None, ...]:
         """What gives a figure its meaning; the title may change."""
         own = () if self.quick_floor is None else (self.quick_floor,)
-        return (self.name, self.unit, self.better, self.floor, *own)
+        return (self.name, self.unit, self.better, self.floor, *own, *(("optional",) if self.optional else ()))
 
     def gate(self, quick: bool) -> float | None:
         """The floor of a run of this form."""
@@ -235,9 +242,10 @@ class KernelBenchmark(Benchmark):
 class Study(Benchmark):
     """A real system trained or run over seeds. A contender's ``setup(case)`` returns ``run(seed) -> dict[str, float | Exhibit]``.
 
-    The dict has one entry per declared metric (missing ones are an error), and may carry ``extra`` figures under names that
-    start with an underscore, which are recorded but not ranked, and exhibits (:mod:`aieng_bench.record.exhibits`): a learning
-    curve, a confusion matrix, small pictures. One seed is one round, one call per launch.
+    The dict has one entry per declared metric (a missing one is an error unless it is optional), and may carry ``extra`` figures
+    under names that start with an underscore, which are recorded but not ranked, and exhibits
+    (:mod:`aieng_bench.record.exhibits`): a learning curve, a confusion matrix, small pictures. One seed is one round, one call
+    per launch.
     """
 
     seeds: int = 3

@@ -53,7 +53,7 @@ class StudyCampaign:
         if reply is None:
             return
         figures = dict(reply["figures"])
-        declared = [metric.name for metric in self._study.metrics]
+        declared = [metric.name for metric in self._study.metrics if metric.name in figures]
         for name in declared:
             if not math.isfinite(figures[name]):
                 cell.refute(f"seed {seed}: {name} is not a number")
@@ -84,7 +84,10 @@ class StudyCampaign:
             if name.startswith("_") and values:
                 cell.extra[name.lstrip("_")] = statistics.median(values)
         for metric in self._study.metrics:
-            values = [f[metric.name] for f in figures]
+            values = [f[metric.name] for f in figures if metric.name in f]
+            if len(values) < len(figures):
+                cell.samples.pop(metric.name, None)
+                continue
             if (floor := metric.gate(self._quick)) is None or not all(map(math.isfinite, values)):
                 continue
             median = statistics.median(values)

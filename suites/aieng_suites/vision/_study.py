@@ -33,7 +33,7 @@ def figures_of(quality: Metric, target: float, things: str = "images") -> tuple[
     percent = round(100 * target)
     return (
         quality,
-        Metric(f"time_to_{percent}_s", "s", "lower", f"training time to {percent} % validation {quality.name}"),
+        Metric(f"time_to_{percent}_s", "s", "lower", f"training time to {percent} % validation {quality.name}", optional=True),
         Metric(f"train_{things}_per_s", f"{things}/s", "higher", "training throughput"),
         Metric(f"inference_{things}_per_s", f"{things}/s", "higher", "inference throughput, batch 256"),
         Metric("latency_p50_us", "µs", "lower", "latency p50, batch 1"),

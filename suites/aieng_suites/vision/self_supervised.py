@@ -239,7 +239,7 @@ def fixed(features: Callable[[Tensor], Tensor], device: str, parameters: int) ->
     return {
         "accuracy": _features.share(_features.nearest(known, labels, asked), wanted),
         "probe_accuracy": _features.share(probes[0](asked), wanted),
-        f"time_to_{round(100 * TARGET)}_s": _training.reached(times[0] if validation >= TARGET else None, [validation], TARGET),
+        **_training.time_to(TARGET, times[0] if validation >= TARGET else None),
         "train_images_per_s": len(known) / times[0],
         **speed,
         "flops": flops,

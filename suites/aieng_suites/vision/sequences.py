@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aieng_suites.vision.models.vit import Attention
 
 VALIDATION, TEST = 200, 1000
-FLOOR = TARGET = 0.90
+FLOOR, TARGET = 0.90, 0.95
 """What a quick run passes; a full one is to have all sequences right."""
 LEARNING_RATE, BATCH = 4e-3, 64
 SIZES: dict[str, Any] = {"width": 64, "depth": 1, "heads": 2}

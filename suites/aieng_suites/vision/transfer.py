@@ -25,8 +25,10 @@ RANK, ALPHA = 3, 6.0
 ADAPTED = ("qkv", "out")
 """Layers of every block that LoRA adapts: those of the attention."""
 PRETRAINING_RATE, PRETRAINING_BATCH = 2e-3, 64
-RATES = {"scratch": 2e-3, "probe": 1e-2, "partial": 2e-3, "full": 1e-3, "lora": 5e-3}
-ACCURACY_FLOOR = TARGET = 0.60
+RATES = {"scratch": 2e-3, "probe": 1e-2, "partial": 2e-3, "full": 1e-3, "lora": 2e-2}
+"""Of full fine-tuning and LoRA the best of 0.5 to 4e-3 and of 3e-3 to 5e-2, by the validation images and other seeds; at 5e-2 LoRA
+learns nothing from 300 labels."""
+ACCURACY_FLOOR, TARGET = 0.60, 0.90
 MODELS = ("vit", "positions", "patches", "lora")
 FILES = ("transfer.py", "_once.py", "data/digits.py", "data/mnist5k.py", *(f"models/{name}.py" for name in MODELS))
 PEER = ("peers/__init__.py", "peers/lora.py")
@@ -37,15 +39,15 @@ benchmark = Study(
     title="Transfer: adapting a trained transformer to few labels",
     summary="From 3,500 MNIST digits to some hundred of scikit-learn's: probe, partial, full, LoRA beside peft's, scratch.",
     baseline="full_torch",
-    full={device: grid(labels=[300, 1000], pretraining=8, epochs=15) for device in ("cpu", "cuda")},
+    full={device: grid(labels=[300, 1000], pretraining=20, epochs=15) for device in ("cpu", "cuda")},
     quick={device: grid(labels=300, pretraining=2, epochs=8) for device in ("cpu", "cuda")},
     metrics=(
         *figures_of(Metric("accuracy", "", "higher", "test accuracy", floor=ACCURACY_FLOOR), TARGET),
         Metric("trained_share", "", "lower", "share of the parameters that is trained"),
     ),
-    seeds=3,
+    seeds=5,
     quick_seeds=1,
-    minutes=8,
+    minutes=13,
     quick_minutes=0.5,
 )
 

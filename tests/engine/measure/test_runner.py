@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from watching import MemoryStore, Watcher, benchmark, plan
 
+from aieng_bench.define import Metric
 from aieng_bench.measure import kernel, run
 from aieng_bench.measure.places import placeless
 from aieng_bench.measure.workplace import scratch
@@ -304,6 +305,15 @@ def test_a_study_below_its_floor_or_without_a_figure_is_incorrect(study: dict[st
         "ValueError: the result has no time_s",
     )
     assert statistics.median(study["bad"].samples["accuracy"][0]) == 0.4
+
+
+def test_a_cell_has_an_optional_figure_only_if_every_seed_has_it(study: dict[str, Record]) -> None:
+    assert study["arrives"].samples["time_to_91_s"] == ((0.5, 1.5, 2.5),)
+    for name in ("good", "arrives_at_times"):
+        assert study[name].ranked
+        assert set(study[name].samples) == {"accuracy", "time_s"}
+    with pytest.raises(ValueError, match="time_s: one that is optional has no floor"):
+        Metric("time_s", "s", "lower", floor=1.0, optional=True)
 
 
 def test_a_record_does_not_say_where_this_machine_keeps_things(study: dict[str, Record]) -> None:

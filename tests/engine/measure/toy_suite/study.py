@@ -16,7 +16,11 @@ benchmark = Study(
     baseline="good",
     full={"cpu": [{"size": 3}, {"size": 4}, {"size": 5}]},
     quick={"cpu": [{"size": 3}]},
-    metrics=(Metric("accuracy", "", "higher", floor=0.5, quick_floor=0.3), Metric("time_s", "s", "lower")),
+    metrics=(
+        Metric("accuracy", "", "higher", floor=0.5, quick_floor=0.3),
+        Metric("time_s", "s", "lower"),
+        Metric("time_to_91_s", "s", "lower", optional=True),
+    ),
     seeds=3,
     quick_seeds=2,
     suite="toys",
@@ -62,6 +66,16 @@ def bad(case: Case) -> Callable[[int], dict[str, float]]:
 @benchmark.contender("diverges")
 def diverges(case: Case) -> Callable[[int], dict[str, float]]:
     return lambda seed: {"accuracy": float("nan") if seed else 0.9, "time_s": 1.0}
+
+
+@benchmark.contender("arrives")
+def arrives(case: Case) -> Callable[[int], dict[str, float]]:
+    return lambda seed: {"accuracy": 0.92, "time_s": 1.0, "time_to_91_s": 0.5 + seed}
+
+
+@benchmark.contender("arrives_at_times")
+def arrives_at_times(case: Case) -> Callable[[int], dict[str, float]]:
+    return lambda seed: {"accuracy": 0.9, "time_s": 1.0, **({"time_to_91_s": 0.5} if seed != 1 else {})}
 
 
 @benchmark.contender("forgets")
