@@ -6,13 +6,14 @@ The public functions check the arguments; here they are taken as checked, except
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from aieng_kernels._dispatch import is_plain
-from aieng_kernels._family import choose
+from aieng_kernels._family import Implementation, choose
 from aieng_kernels.attention.options import Options
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
@@ -54,7 +55,7 @@ def new_seed(q: Tensor) -> Tensor:
 def select(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None) -> Any:
     """The class of the best implementation that takes these inputs; ValueError, naming ``backend``, if the forced one does not."""
     reason = None
-    for implementation in choose("attention", q.device.type, DTYPES[q.dtype], backend):
+    for implementation in _to_try(q.device, q.dtype, backend):
         loaded = implementation.load()
         reason = loaded.supports(q, k, v, o)
         if reason is None:
@@ -62,6 +63,12 @@ def select(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None) -> 
     if backend is not None:
         raise ValueError(f"backend={backend!r} does not take these inputs: {reason}")
     raise ValueError(f"q is on {q.device}: attention runs on cpu and cuda")
+
+
+@cache
+def _to_try(device: torch.device, dtype: torch.dtype, backend: str | None) -> tuple[Implementation, ...]:
+    """By what a tensor has at hand: a device's type is a new string each time it is asked for, hashed anew."""
+    return choose("attention", device.type, DTYPES[dtype], backend)
 
 
 def _rows(x: Tensor) -> Tensor:
