@@ -9,13 +9,15 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 _KEY, _SET, _C = torch._C.DispatchKey, torch._C.DispatchKeySet, torch._C
-# What the dispatcher looks at, in plain eager mode and in inference mode: the thread's keys and those of a dense tensor.
-_THREAD = (_SET(_KEY.BackendSelect).add(_KEY.ADInplaceOrView), _SET(_KEY.BackendSelect))
 _CPU, _CUDA = _SET(_KEY.CPU).add(_KEY.AutocastCPU), _SET(_KEY.CUDA).add(_KEY.AutocastCUDA)
-_TENSOR = (
-    *(_CPU.add(_KEY.ADInplaceOrView).add(_KEY.AutogradCPU), _CPU),
-    *(_CUDA.add(_KEY.ADInplaceOrView).add(_KEY.AutogradCUDA), _CUDA),
-)
+# What the dispatcher looks at, in plain eager mode and in inference mode: the thread's keys and those of a dense tensor. As bits,
+# for sets of keys are compared in a call each.
+_THREAD = {keys.raw_repr() for keys in (_SET(_KEY.BackendSelect).add(_KEY.ADInplaceOrView), _SET(_KEY.BackendSelect))}
+_TENSOR = {
+    *(_CPU.add(_KEY.ADInplaceOrView).add(_KEY.AutogradCPU).raw_repr(), _CPU.raw_repr()),
+    *(_CUDA.add(_KEY.ADInplaceOrView).add(_KEY.AutogradCUDA).raw_repr(), _CUDA.raw_repr()),
+}
+_TYPES = (Tensor, Parameter)
 
 
 def is_plain(tensors: tuple[Tensor | None, ...], recorded: bool = False) -> bool:
@@ -26,12 +28,12 @@ def is_plain(tensors: tuple[Tensor | None, ...], recorded: bool = False) -> bool
     """
     if torch.compiler.is_compiling() or _C._len_torch_function_stack() or torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
         return False
-    if _C._dispatch_tls_local_include_set() not in _THREAD or forward_ad._current_level >= 0:
+    if _C._dispatch_tls_local_include_set().raw_repr() not in _THREAD or forward_ad._current_level >= 0:
         return False
     grad = torch.is_grad_enabled() and not recorded
     for x in tensors:
         if x is None:
             continue
-        if type(x) not in (Tensor, Parameter) or (grad and x.requires_grad) or _C._dispatch_keys(x) not in _TENSOR:
+        if type(x) not in _TYPES or (grad and x.requires_grad) or _C._dispatch_keys(x).raw_repr() not in _TENSOR:
             return False
     return True

@@ -55,9 +55,10 @@ class Implementation:
 
     def load(self) -> Any:
         """The implementation's class, importing its file (and so torch) if need be."""
-        if (self.family, self.name) not in _loaded:
+        key = self.family, self.name
+        if key not in _loaded:
             importlib.import_module(self.module)
-        return _loaded[self.family, self.name]
+        return _loaded[key]
 
 
 def implementation(family: str, name: str, **declared: Any) -> Callable[[T], T]:

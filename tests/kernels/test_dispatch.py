@@ -90,6 +90,12 @@ def test_transforms_are_not_plain() -> None:
     assert seen == [False] * 4
 
 
+def test_what_a_transform_left_behind_is_not_plain() -> None:
+    left = []
+    torch.func.grad(lambda x: (left.append(x), x.sum())[1])(torch.randn(3))
+    assert not is_plain((left[0],), recorded=True)
+
+
 def attend(x: Tensor) -> Tensor:
     return attention(x, x, x)
 
@@ -110,6 +116,13 @@ def test_a_traced_call_is_the_operator(call: Callable[[Tensor], Tensor], name: s
 def test_compiles_without_a_graph_break(call: Callable[[Tensor], Tensor]) -> None:
     x = torch.randn(1, 2, 4, 8)
     assert torch.equal(torch.compile(call, fullgraph=True, backend="eager")(x), call(x))
+
+
+def test_compiles_for_every_length() -> None:
+    compiled = torch.compile(attend, fullgraph=True, dynamic=True, backend="eager")
+    for length in (4, 7):
+        x = torch.randn(1, 2, length, 8)
+        assert torch.equal(compiled(x), attend(x))
 
 
 @pytest.mark.parametrize(("call", "name"), [(attend, "aieng::attention_forward"), (denoise, "aieng::diffusion_step")])

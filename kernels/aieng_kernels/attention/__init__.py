@@ -64,17 +64,7 @@ def attention(
     ``softcap`` c > 0 makes each scaled score x into c tanh(x / c). ``scale`` is 1/sqrt(D) if None. ``backend`` forces an
     implementation by name; otherwise the best that takes the call is. Raises TypeError or ValueError that names the argument.
     """
-    return attention_with_lse(
-        *(q, k, v),
-        attn_mask=attn_mask,
-        dropout_p=dropout_p,
-        is_causal=is_causal,
-        window_size=window_size,
-        bottom_right=bottom_right,
-        softcap=softcap,
-        scale=scale,
-        backend=backend,
-    )[0]
+    return _checked(q, k, v, attn_mask, is_causal, window_size, bottom_right, softcap, dropout_p, scale, backend)[0]
 
 
 def attention_with_lse(
@@ -92,6 +82,22 @@ def attention_with_lse(
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`attention`, with lse (B, Hq, S), float32: the natural logarithm of the softmax denominator (not differentiable)."""
+    return _checked(q, k, v, attn_mask, is_causal, window_size, bottom_right, softcap, dropout_p, scale, backend)
+
+
+def _checked(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+    window_size: tuple[int, int],
+    bottom_right: bool,
+    softcap: float,
+    dropout_p: float,
+    scale: float | None,
+    backend: str | None,
+) -> tuple[Tensor, Tensor]:
     check_tensors(q, k, v)
     if not isinstance(is_causal, bool):
         raise TypeError(f"is_causal must be a bool, not {type(is_causal).__name__}")
@@ -102,14 +108,9 @@ def attention_with_lse(
     check_probability(dropout_p)
     check_softcap(softcap)
     left, right = sides(window_size, is_causal)
-    options = Options(
-        mask=None if attn_mask is None else check_mask(attn_mask, q, k),
-        seed=ops.new_seed(q) if dropout_p else None,
-        scale=ops.softmax_scale(q, scale),
-        left=left,
-        right=right,
-        bottom_right=bottom_right and q.shape[2] != k.shape[2],
-        softcap=softcap,
-        dropout=dropout_p,
-    )
+    mask = None if attn_mask is None else check_mask(attn_mask, q, k)
+    seed = ops.new_seed(q) if dropout_p else None
+    bottom_right = bottom_right and q.shape[2] != k.shape[2]
+    # by position, for by name takes as long again
+    options = Options(mask, seed, None, None, None, ops.softmax_scale(q, scale), left, right, bottom_right, softcap, dropout_p)
     return ops.forward(q, k, v, options, backend)

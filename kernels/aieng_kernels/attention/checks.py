@@ -13,6 +13,25 @@ from aieng_kernels.attention.options import UNLIMITED
 
 def check_tensors(q: Tensor, k: Tensor, v: Tensor) -> None:
     """Raise TypeError or ValueError, naming the argument, unless the tensors are as attention wants them."""
+    if not _fit(q, k, v):  # a small call has no time to ask each tensor each question by its name
+        _name_what_is_wrong(q, k, v)
+
+
+def _fit(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """True only where nothing is wrong, in as few looks as will do."""
+    if not (isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)):
+        return False
+    if q.is_nested or k.is_nested or v.is_nested or not (q.layout is k.layout is v.layout is strided):
+        return False
+    if not (q.dtype is k.dtype is v.dtype and q.dtype in ops.DTYPES and q.device == k.device == v.device):
+        return False
+    queries, keys = q.shape, k.shape
+    if not (len(queries) == 4 == len(keys) and keys == v.shape and queries[0] == keys[0] and queries[3] == keys[3]):
+        return False
+    return keys[1] > 0 and queries[1] % keys[1] == 0
+
+
+def _name_what_is_wrong(q: Tensor, k: Tensor, v: Tensor) -> None:
     for name, x in (("q", q), ("k", k), ("v", v)):
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} must be a Tensor, not {type(x).__name__}")
@@ -75,7 +94,7 @@ def check_softcap(softcap: float) -> None:
 
 def sides(window_size: tuple[int, int], is_causal: bool) -> tuple[int, int]:
     """The window's sides, -1 for unlimited; TypeError or ValueError, naming ``window_size``, if they are none."""
-    if not (isinstance(window_size, (tuple, list)) and len(window_size) == 2 and all(type(x) is int for x in window_size)):
+    if not (isinstance(window_size, (tuple, list)) and [type(side) for side in window_size] == [int, int]):
         raise TypeError(f"window_size must be two ints (left, right), not {window_size!r}")
-    left, right = (max(side, UNLIMITED) for side in window_size)
-    return left, 0 if is_causal else right
+    left, right = window_size
+    return max(left, UNLIMITED), 0 if is_causal else max(right, UNLIMITED)

@@ -35,9 +35,7 @@ def _mask(q: Tensor | None, mask: Tensor | None) -> tuple[int, tuple[int, tuple[
 
 def _asked(q: Tensor, o: Options) -> Any:
     """The options as the native module keeps them; those without a tensor are made once, for a small call is soon done."""
-    if o.mask is None and o.seed is None and o.q_starts is None and o.k_lengths is None:
-        return _asked_without_tensors(o)
-    return _made(q, o)
+    return _made(q, o) if o.tensors else _asked_without_tensors(o)
 
 
 @lru_cache
@@ -70,7 +68,8 @@ class _Native:
 
     @classmethod
     def forward(cls, q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
-        out, lse = torch.empty_like(q), torch.empty(*q.shape[:3], dtype=torch.float32)
+        batch, heads, queries, _ = q.shape
+        out, lse = torch.empty_like(q), torch.empty((batch, heads, queries), dtype=torch.float32)
         cpu: Any = native("_cpu")
         cpu.attention_forward(*_problem(cls.isa, q, k, o), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr())
         return out, lse

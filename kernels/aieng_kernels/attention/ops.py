@@ -6,13 +6,14 @@ The public functions check the arguments; here they are taken as checked, except
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from aieng_kernels._dispatch import is_plain
-from aieng_kernels._family import choose
+from aieng_kernels._family import Implementation, choose
 from aieng_kernels.attention.options import Options
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
@@ -21,8 +22,6 @@ _OPTIONS = (
     "Tensor? mask, Tensor? seed, Tensor? q_starts, Tensor? k_starts, Tensor? k_lengths, float scale, int left, int right,"
     " bool bottom_right, float softcap, float dropout, int longest_q, int longest_k, str? backend"
 )
-_TENSORS = 5
-"""The first fields of :class:`Options`."""
 
 _library: Any = torch.library.Library("aieng", "FRAGMENT")  # type: ignore[no-untyped-call]
 _library.define(f"attention_forward(Tensor q, Tensor k, Tensor v, {_OPTIONS}) -> (Tensor, Tensor)")
@@ -34,10 +33,10 @@ _library.define(
 def forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None = None) -> tuple[Tensor, Tensor]:
     """(out, lse) of checked arguments."""
     results: tuple[Tensor, Tensor]
-    if not is_plain((q, k, v, o.mask, o.seed, o.q_starts, o.k_starts, o.k_lengths), recorded=True):
+    if not is_plain((q, k, v, *o.tensors), recorded=True):
         results = torch.ops.aieng.attention_forward.default(q, k, v, *o, backend)
     elif torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-        results = Attention.apply(q, k, v, o, backend)  # type: ignore[no-untyped-call]
+        results = _apply(q, k, v, o, backend)
     else:
         results = _run_forward(q, k, v, o, backend)
     return results
@@ -56,7 +55,7 @@ def new_seed(q: Tensor) -> Tensor:
 def select(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None) -> Any:
     """The class of the best implementation that takes these inputs; ValueError, naming ``backend``, if the forced one does not."""
     reason = None
-    for implementation in choose("attention", q.device.type, DTYPES[q.dtype], backend):
+    for implementation in _to_try(q.device, q.dtype, backend):
         loaded = implementation.load()
         reason = loaded.supports(q, k, v, o)
         if reason is None:
@@ -64,6 +63,12 @@ def select(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None) -> 
     if backend is not None:
         raise ValueError(f"backend={backend!r} does not take these inputs: {reason}")
     raise ValueError(f"q is on {q.device}: attention runs on cpu and cuda")
+
+
+@cache
+def _to_try(device: torch.device, dtype: torch.dtype, backend: str | None) -> tuple[Implementation, ...]:
+    """By what a tensor has at hand: a device's type is a new string each time it is asked for, hashed anew."""
+    return choose("attention", device.type, DTYPES[dtype], backend)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -84,19 +89,28 @@ class Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None) -> tuple[Tensor, Tensor]:
-        results = _run_forward(q, k, v, o, backend)
-        _save(ctx, (q, k, v, *o, backend), results)
-        return results
+        out, lse = _run_forward(q, k, v, o, backend)
+        _save(ctx, (q, k, v, out, lse), o, backend)
+        return out, lse
 
     @staticmethod
-    def backward(ctx: Any, dout: Tensor | None, dlse: None) -> tuple[Tensor | None, ...]:
-        return (*_gradients(ctx, dout, dlse)[:3], None, None)
+    def backward(ctx: Any, dout: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        return (*_gradients(ctx, dout), None, None)
+
+
+_apply: Any = super(torch.autograd.Function, Attention).apply
+"""``Attention.apply`` without its search for functorch's transforms and what they leave behind: neither of them is plain."""
 
 
 def _backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    o, backend = Options(*options[:-1]), options[-1]
+    return _run_backward(dout, q, k, v, out, lse, Options(*options[:-1]), options[-1])
+
+
+def _run_backward(
+    dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, o: Options, backend: str | None
+) -> tuple[Tensor, Tensor, Tensor]:
     inputs = [_rows(x) for x in (dout, q, k, v, out)]
     dq, dk, dv = select(q, k, v, o, backend).backward(*inputs, lse.contiguous(), o)
     return dq, dk, dv
@@ -110,21 +124,33 @@ def _backward_fake(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tu
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, *options = inputs
-    ctx.options = options[_TENSORS:]
-    ctx.save_for_backward(q, k, v, *output, *options[:_TENSORS])
-    ctx.mark_non_differentiable(output[1])
+def _save(ctx: Any, tensors: tuple[Tensor, ...], o: Options, backend: str | None) -> None:
+    """Keep (q, k, v, out, lse) and what was asked; tensors only where autograd watches over them."""
+    ctx.save_for_backward(*tensors, *o.tensors)
+    ctx.options, ctx.backend = o.holding((None,) * len(o.tensors)), backend
+    ctx.mark_non_differentiable(tensors[4])
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx: Any, dout: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
-    rest = (None,) * (_TENSORS + len(ctx.options))
+def _gradients(ctx: Any, dout: Tensor | None) -> tuple[Tensor | None, ...]:
+    """(dq, dk, dv) from what :func:`_save` kept; None each where no gradient comes in."""
     if dout is None:
-        return (None, None, None, *rest)
-    arguments = (dout, *ctx.saved_tensors)
-    run = _backward if is_plain(arguments) else torch.ops.aieng.attention_backward.default
-    return (*run(*arguments, *ctx.options), *rest)
+        return None, None, None
+    q, k, v, out, lse, *tensors = ctx.saved_tensors
+    o = ctx.options.holding(tensors)
+    if is_plain((dout, q, k, v, out, lse, *tensors)):
+        return _run_backward(dout, q, k, v, out, lse, o, ctx.backend)
+    gradients: tuple[Tensor, ...] = torch.ops.aieng.attention_backward.default(dout, q, k, v, out, lse, *o, ctx.backend)
+    return gradients
+
+
+def _save_operator(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    q, k, v, *options = inputs
+    _save(ctx, (q, k, v, *output), Options(*options[:-1]), options[-1])
+
+
+def _operator_gradients(ctx: Any, dout: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    return (*_gradients(ctx, dout), *(None,) * (len(Options._fields) + 1))
 
 
 def _no_second_order(ctx: Any, *_: Any) -> NoReturn:
@@ -135,5 +161,5 @@ _library.impl("attention_forward", _forward, "CompositeExplicitAutograd")
 _library.impl("attention_backward", _backward, "CompositeExplicitAutograd")
 torch.library.register_fake("aieng::attention_forward", _forward_fake, lib=_library)
 torch.library.register_fake("aieng::attention_backward", _backward_fake, lib=_library)
-torch.library.register_autograd("aieng::attention_forward", _gradients, setup_context=_save, lib=_library)
+torch.library.register_autograd("aieng::attention_forward", _operator_gradients, setup_context=_save_operator, lib=_library)
 torch.library.register_autograd("aieng::attention_backward", _no_second_order, lib=_library)

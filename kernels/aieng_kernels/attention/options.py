@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -45,6 +46,17 @@ class Options(NamedTuple):
     longest_q: int = 0
     """Length of the longest sequence, where there are ``q_starts``."""
     longest_k: int = 0
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """The fields that may hold one, or nothing if none does."""
+        if self.mask is None and self.seed is None and self.q_starts is None and self.k_lengths is None:
+            return ()
+        return self.mask, self.seed, self.q_starts, self.k_starts, self.k_lengths
+
+    def holding(self, tensors: Sequence[Tensor | None]) -> Options:
+        """The same with others for :attr:`tensors`."""
+        return Options._make((*tensors, *self[len(tensors) :])) if tensors else self
 
     @property
     def causal(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -145,6 +146,21 @@ def test_what_was_saved_and_then_changed_is_told():
     q.add_(1.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.sum().backward()
+
+
+def test_a_mask_that_was_changed_is_told_and_one_that_was_not_is_let_go():
+    p = problem(S=6, T=7)
+    mask = torch.ones(2, 6, 7, dtype=torch.bool)
+    out = attention(p.q.requires_grad_(), p.k, p.v, attn_mask=mask)
+    kept = weakref.ref(mask)
+    mask.logical_not_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+    mask.logical_not_()
+    out = attention(p.q, p.k, p.v, attn_mask=mask)
+    out.sum().backward()
+    del mask
+    assert kept() is None
 
 
 def test_checkpoints_and_saved_tensor_hooks_give_the_same_gradients():
