@@ -86,23 +86,35 @@ def philox_normal(
 
 
 @triton.jit
-def _step(
-    sample_ptr, cond_ptr, uncond_ptr, noise_ptr, history_ptr, out_ptr, x0_ptr, count, start,
-    p, q, r, s, t, sigma, clip, guidance, h, seed_low, seed_high, offset_low, offset_high,
-    GUIDED: tl.constexpr, CLIPPED: tl.constexpr, NOISE: tl.constexpr, HISTORY: tl.constexpr, KEEP_X0: tl.constexpr,
-    BLOCK: tl.constexpr, MASKED: tl.constexpr,
-):  # fmt: skip
-    """The step for the BLOCK elements from ``start`` on; MASKED leaves those from ``count`` on alone."""
-    i = start + tl.arange(0, BLOCK)
-    mask = i < count if MASKED else None
-    x = tl.load(sample_ptr + i, mask=mask).to(tl.float32)
-    e = tl.load(cond_ptr + i, mask=mask).to(tl.float32)
+def guided(cond_ptr, uncond_ptr, i, mask, guidance, GUIDED: tl.constexpr):
+    """(c, e) of the elements i in float32."""
+    c = tl.load(cond_ptr + i, mask=mask).to(tl.float32)
+    e = c
     if GUIDED:
         u = tl.load(uncond_ptr + i, mask=mask).to(tl.float32)
-        e = u + guidance * (e - u)
+        e = u + guidance * (c - u)
+    return c, e
+
+
+@triton.jit
+def step(
+    sample_ptr, cond_ptr, uncond_ptr, noise_ptr, history_ptr, out_ptr, x0_ptr, begin, end, start,
+    p, q, r, s, t, sigma, clip, guidance, h, factor, bound, seed_low, seed_high, offset_low, offset_high,
+    GUIDED: tl.constexpr, CLIPPED: tl.constexpr, NOISE: tl.constexpr, HISTORY: tl.constexpr, KEEP_X0: tl.constexpr,
+    RESCALED: tl.constexpr, THRESHOLDED: tl.constexpr, BLOCK: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """The step for the BLOCK elements from ``start`` on; MASKED leaves those before ``begin`` and from ``end`` on alone."""
+    i = start + tl.arange(0, BLOCK)
+    mask = (i >= begin) & (i < end) if MASKED else None
+    x = tl.load(sample_ptr + i, mask=mask).to(tl.float32)
+    _, e = guided(cond_ptr, uncond_ptr, i, mask, guidance, GUIDED)
+    if RESCALED:
+        e *= factor
     original = p * x + q * e
     if CLIPPED:  # by comparisons, which leave NaN as it is
         original = tl.where(original > clip, clip, tl.where(original < -clip, -clip, original))
+    if THRESHOLDED:
+        original = tl.where(original > bound, bound, tl.where(original < -bound, -bound, original)) / bound
     previous = r * original + s * x + t * e
     if HISTORY:
         previous += h * tl.load(history_ptr + i, mask=mask).to(tl.float32)
@@ -126,14 +138,14 @@ def step_kernel(
     """prev = r·x0 + s·x + t·e + h·y + σ·z with e = u + g(c − u) and x0 = clip(p·x + q·e), for BLOCK elements in float32."""
     start = tl.program_id(0).to(tl.int64) * BLOCK
     if start + BLOCK <= count:  # whole blocks compare nothing, and so move 16 bytes at a time whatever the count
-        _step(
-            sample_ptr, cond_ptr, uncond_ptr, noise_ptr, history_ptr, out_ptr, x0_ptr, count, start,
-            p, q, r, s, t, sigma, clip, guidance, h, seed_low, seed_high, offset_low, offset_high,
-            GUIDED, CLIPPED, NOISE, HISTORY, KEEP_X0, BLOCK, False,
+        step(
+            sample_ptr, cond_ptr, uncond_ptr, noise_ptr, history_ptr, out_ptr, x0_ptr, 0, count, start,
+            p, q, r, s, t, sigma, clip, guidance, h, 1.0, 1.0, seed_low, seed_high, offset_low, offset_high,
+            GUIDED, CLIPPED, NOISE, HISTORY, KEEP_X0, False, False, BLOCK, False,
         )  # fmt: skip
     else:
-        _step(
-            sample_ptr, cond_ptr, uncond_ptr, noise_ptr, history_ptr, out_ptr, x0_ptr, count, start,
-            p, q, r, s, t, sigma, clip, guidance, h, seed_low, seed_high, offset_low, offset_high,
-            GUIDED, CLIPPED, NOISE, HISTORY, KEEP_X0, BLOCK, True,
+        step(
+            sample_ptr, cond_ptr, uncond_ptr, noise_ptr, history_ptr, out_ptr, x0_ptr, 0, count, start,
+            p, q, r, s, t, sigma, clip, guidance, h, 1.0, 1.0, seed_low, seed_high, offset_low, offset_high,
+            GUIDED, CLIPPED, NOISE, HISTORY, KEEP_X0, False, False, BLOCK, True,
         )  # fmt: skip

@@ -55,12 +55,18 @@ def test_hopper_attention_has_its_roles(compiled: Family) -> None:
 
 
 def test_diffusion_moves_16_bytes_at_a_time(compiled: Family) -> None:
-    hold(compiled["diffusion"], lambda c: c.count("LDG.E.128") >= 2 and c.count("STG.E.128") >= 1)
+    hold(compiled["diffusion"], lambda c: c.count("LDG.E.128") >= 2)
+    hold(steps(compiled), lambda c: c.count("STG.E.128") >= 1)
 
 
 def test_diffusion_passes_nothing_between_threads(compiled: Family) -> None:
     """Noise is made where it is added: a barrier would be a change of layout through shared memory."""
-    hold(compiled["diffusion"], lambda c: c.count("BAR") == c.count("STS") == 0)
+    hold(steps(compiled), lambda c: c.count("BAR") == c.count("STS") == 0)
+
+
+def steps(compiled: Family) -> list[Compiled]:
+    """All but what looks at whole samples first, which stores a number or two."""
+    return [c for c in compiled["diffusion"] if not c.label.startswith("samples")]
 
 
 def test_compiling_where_kernels_are_interpreted_is_refused() -> None:

@@ -25,6 +25,18 @@ def test_history(interpreted: Interpreted, count: int, noise: str) -> None:
     interpreted(f"{CHECKS}:check_step", count, "float32", noise, True, 1.0, "cpu", True)
 
 
+@pytest.mark.parametrize("noise", ["given", "made"])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 3, 7, 11), (3, 4099)], ids=str)
+@pytest.mark.parametrize(("rescale", "threshold"), [(0.7, None), (0.0, (0.5, 1.5)), (0.0, (0.995, 100.0)), (1.0, (1.0, 100.0))])
+def test_whole_samples(
+    interpreted: Interpreted, shape: tuple[int, ...], rescale: float, threshold: tuple[float, float] | None, noise: str
+) -> None:
+    if shape == (1, 1) and rescale:
+        pytest.skip("one element has no deviation")
+    for dtype in ("float32", "float16"):
+        interpreted(f"{CHECKS}:check_whole_samples", shape, dtype, rescale, threshold, noise)
+
+
 @pytest.mark.skip(reason=NO_BFLOAT16)
 def test_values_in_bfloat16(interpreted: Interpreted) -> None:
     interpreted(f"{CHECKS}:check_step", 5002, "bfloat16", "made", True, 1.0)
@@ -39,6 +51,6 @@ def test_noise_of_large_tensors(interpreted: Interpreted) -> None:
     interpreted(f"{CHECKS}:check_noise_of_large_tensors")
 
 
-@pytest.mark.parametrize("check", ["in_place", "nan_and_infinity", "empty"])
+@pytest.mark.parametrize("check", ["in_place", "nan_and_infinity", "empty", "quantiles"])
 def test_edges(interpreted: Interpreted, check: str) -> None:
     interpreted(f"{CHECKS}:check_{check}")

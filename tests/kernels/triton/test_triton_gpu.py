@@ -70,11 +70,18 @@ def test_history(noise: str, dtype: str) -> None:
     call("triton_diffusion_checks:check_step", 5002, dtype, noise, True, 1.0, "cuda", True)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 3, 7, 11), (3, 4099)], ids=str)
+def test_whole_samples(shape: tuple[int, ...], dtype: str) -> None:
+    for rescale, threshold in ((0.0, (0.5, 1.5)), (0.0, (0.995, 100.0)), *(((0.7, None), (1.0, (1.0, 100.0))) * (shape != (1, 1)))):
+        call("triton_diffusion_checks:check_whole_samples", shape, dtype, rescale, threshold, "made", "cuda")
+
+
 @pytest.mark.parametrize(("seed", "offset"), SEEDS)
 def test_noise(seed: int, offset: int) -> None:
     call("triton_diffusion_checks:check_noise", seed, offset, "cuda")
 
 
-@pytest.mark.parametrize("check", ["noise_of_large_tensors", "in_place", "nan_and_infinity", "empty"])
+@pytest.mark.parametrize("check", ["noise_of_large_tensors", "in_place", "nan_and_infinity", "empty", "quantiles"])
 def test_step_edges(check: str) -> None:
     call(f"triton_diffusion_checks:check_{check}", "cuda")
