@@ -47,9 +47,9 @@ benchmark = Study(
         ),
         Metric("unseen_accuracy", "", "higher", "zero-shot accuracy of kinds never seen"),
     ),
-    seeds=5,
+    seeds=3,
     quick_seeds=1,
-    minutes=27,
+    minutes=16,
     quick_minutes=0.5,
 )
 

@@ -40,9 +40,9 @@ benchmark = Study(
     full={device: grid(epochs=FULL_EPOCHS) for device in ("cpu", "cuda")},
     quick={device: grid(epochs=QUICK_EPOCHS) for device in ("cpu", "cuda")},
     metrics=figures_of(Metric("accuracy", "", "higher", "test accuracy", floor=ACCURACY_FLOOR, quick_floor=QUICK_FLOOR), TARGET),
-    seeds=5,
+    seeds=3,
     quick_seeds=1,
-    minutes=10,
+    minutes=7,
     quick_minutes=0.5,
 )
 
