@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.console import Group as Lines
 from rich.measure import Measurement
@@ -102,7 +103,10 @@ def _study(group: Group, rows: Sequence[Row]) -> RenderableType:
 
 
 def _metrics(group: Group, rows: Sequence[Row]) -> Table:
-    table = _table("", *(_name(row, group).plain for row in rows))
+    names = [_name(row, group).plain for row in rows]
+    table = _table("", *names)
+    for column, name in zip(table.columns[1:], names):
+        column.min_width = cell_len(name)  # its longest word is not enough: there is a mark before it
     for metric in group.definition.metrics:
         values = [row.medians.get(metric.name) for row in rows]
         scale = format.scale([value for value in values if value is not None], metric.unit)

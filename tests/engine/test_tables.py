@@ -23,11 +23,13 @@ STUDY = Definition(
 
 
 def study(names: list[str]) -> list[Record]:
+    """The first is the baseline."""
+    definition = STUDY.model_copy(update={"baseline": names[0]})
     figures = {
         name: {"accuracy": [[0.98765 - i / 100]], "training_s": [[12.345 + i]], "latency_us": [[1234567.0 + i]]}
         for i, name in enumerate(names)
     }
-    return [record(name, definition=STUDY, case={"device": "cpu"}, samples=f, rounds=[[0]]) for name, f in figures.items()]
+    return [record(name, definition=definition, case={"device": "cpu"}, samples=f, rounds=[[0]]) for name, f in figures.items()]
 
 
 def shown(records: list[Record], width: int) -> str:
@@ -48,6 +50,12 @@ def test_no_figure_of_a_study_is_cut_at_80_columns(contenders: int) -> None:
     assert len(figures) > 4 * contenders
     for figure in figures:
         assert narrow.split().count(figure) >= wide.split().count(figure), figure
+
+
+def test_the_name_of_a_baseline_is_not_cut_for_its_mark() -> None:
+    records = study(["a_baseline_of_a_long_name", *(f"vit_with_a_name_{i}" for i in range(1, 6))])
+    assert "● a_baseline_of_a_long_name" in shown(records, 80)
+    assert "…" not in shown(records, 80)
 
 
 def test_a_study_that_fits_is_one_table() -> None:

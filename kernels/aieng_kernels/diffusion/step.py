@@ -49,7 +49,7 @@ def diffusion_step(
     Two options look at each whole sample of the first dimension before its step. ``rescale`` φ in [0, 1] multiplies e by
     ``φ·std(c)/std(e) + 1 − φ`` after guidance (arXiv:2305.08891, equations 15 and 16). ``threshold`` (ratio, most) clips x0 to
     ±s and divides it by s, the quantile ``ratio`` of the sample's |x0|, at least 1 and at most ``most`` (arXiv:2205.11487,
-    section 2.3). On the CPU and in Triton they are fused; CUDA C++ has no such pass.
+    section 2.3). Each backend has them; one pass over every sample comes before the step.
     ``backend`` forces an implementation by name.
 
     Raises TypeError or ValueError that names the argument; RuntimeError where a gradient would be needed.

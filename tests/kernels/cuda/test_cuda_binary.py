@@ -65,8 +65,9 @@ def test_instructions(binary: Path, cuobjdump: str) -> None:
     assert not [name for name in hopper if not {"HGMMA", "UTMALDG", "SYNCS"} <= {*re.findall(r"[A-Z0-9]+", kernels[name])}]
     assert not [name for name, body in kernels.items() if LOCAL_MEMORY.search(body)]
     steps = [body for name, body in kernels.items() if "step_kernel" in name]
-    # dtypes; noises; with and without guidance, clip, x0, or with a history and whatever else
-    assert len(steps) == 3 * 3 * (2**3 + 2)
+    # dtypes; noises; with and without guidance, clip, x0, or with a history, or scales of samples, and whatever else
+    assert len(steps) == 3 * 3 * (2**3 + 2 + 2)
+    assert len([name for name in kernels if "scales_kernel" in name]) == 3
     assert not [body for body in steps if "LDG.E.128" not in body or "STG.E.128" not in body]
 
 
@@ -76,7 +77,7 @@ def test_imports_without_a_device(binary: Path) -> None:
         "from aieng_kernels import _cuda\n"
         "assert _cuda.device_count() == 0\n"
         "try:\n"
-        "    _cuda.diffusion_step([0] * 7, 4, 0, [0.0] * 9, 0, 0, 0, 0)\n"
+        "    _cuda.diffusion_step([0] * 7, 4, [0] * 2, 4, 0, [0.0] * 9, 0, 0, 0, 0)\n"
         "except RuntimeError as error:\n"
         "    assert 'cuda' in str(error).lower(), error\n"
         "else:\n"

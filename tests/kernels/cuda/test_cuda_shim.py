@@ -55,6 +55,7 @@ def test_kernels_are_clean_under_sanitizers(gxx: str) -> None:
         cuda_build.CSRC / "attention/cuda_simt_forward.cu",
         cuda_build.CSRC / "attention/cuda_simt_backward.cu",
         cuda_build.CSRC / "diffusion/cuda_step.cu",
+        cuda_build.CSRC / "diffusion/cuda_scales.cu",
     ]
     program = cuda_build.build("sanitized", sources, cuda_build.SANITIZERS)
     done = subprocess.run([str(program)], capture_output=True, text=True, env=ENVIRONMENT)

@@ -17,6 +17,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #define __global__
@@ -270,5 +271,12 @@ Out collective(const char* operation, const In& in, Combine combine) {
 #define blockIdx (aieng::shim::Block::current()->index)
 #define blockDim (aieng::shim::Block::current()->threads)
 #define gridDim (aieng::shim::Block::current()->blocks)
+
+inline float __fdividef(float x, float y) { return x / y; }
+
+// Fibers take turns, so that nobody comes between.
+inline unsigned atomicAdd(unsigned* at, unsigned x) { return std::exchange(*at, *at + x); }
+inline unsigned atomicMin(unsigned* at, unsigned x) { return std::exchange(*at, std::min(*at, x)); }
+inline unsigned atomicMax(unsigned* at, unsigned x) { return std::exchange(*at, std::max(*at, x)); }
 
 inline void __syncthreads() { aieng::shim::Block::current()->suspend(aieng::shim::State::kAtBarrier); }

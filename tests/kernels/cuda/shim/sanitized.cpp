@@ -139,13 +139,43 @@ bool diffusion() {
   const aieng::diffusion::Coefficients k{1.5f, -0.5f, 0.75f, 0.25f, 0.125f, 0.0f, 1.0f, 1.0f};
   aieng::diffusion::step_cuda({sample.memory.get() + 1, cond.memory.get() + 1, nullptr, nullptr, out.memory.get() + 1,
                                x0.memory.get() + 1, kCount, k, 0, 0},
-                              aieng::diffusion::Type::kFloat32, 0, nullptr);
+                              {}, aieng::diffusion::Type::kFloat32, 0, nullptr);
   double worst = 0;
   for (int64_t i = 1; i <= kCount; ++i) {
     const double x = sample.values[i], e = cond.values[i], original = std::clamp(k.p * x + k.q * e, -1.0, 1.0);
     worst = std::max(worst, std::abs(out.memory[i] - (k.r * original + k.s * x + k.t * e)));
   }
   std::printf("diffusion: largest error %.2e\n", worst);
+  return worst <= kFloatTolerance;
+}
+
+// Two samples of 13 numbers, in memory that ends where they do: the factor, and the bound between two ranks.
+bool scales() {
+  constexpr int64_t kSamples = 2, kSize = 13;
+  Tensor<float> sample(1, 1, kSamples, kSize), cond(1, 1, kSamples, kSize), uncond(1, 1, kSamples, kSize);
+  const std::unique_ptr<float[]> factor(new float[kSamples]), bound(new float[kSamples]);
+  aieng::diffusion::Step a{};
+  a.sample = sample.memory.get(), a.cond = cond.memory.get(), a.uncond = uncond.memory.get();
+  a.k.p = 30.0f, a.k.q = -0.5f, a.k.guidance = 3.0f;
+  a.samples = kSamples, a.rescale = 0.5, a.ratio = 0.9, a.most = 1000;
+  aieng::diffusion::scales_cuda(a, {factor.get(), bound.get(), kSize}, aieng::diffusion::Type::kFloat32, 0, nullptr);
+  const auto deviation = [](const Numbers& x) {
+    const double mean = std::accumulate(x.begin(), x.end(), 0.0) / x.size();
+    double squares = 0;
+    for (const double one : x) squares += (one - mean) * (one - mean);
+    return std::sqrt(squares);
+  };
+  double worst = 0;
+  for (int64_t n = 0; n < kSamples; ++n) {
+    Numbers c(cond.row(0, 0, n), cond.row(0, 0, n) + kSize), e(kSize), x0(kSize);
+    for (int64_t i = 0; i < kSize; ++i) e[i] = uncond.row(0, 0, n)[i] + a.k.guidance * (c[i] - uncond.row(0, 0, n)[i]);
+    const double wanted = a.rescale * deviation(c) / deviation(e) + 1 - a.rescale;
+    for (int64_t i = 0; i < kSize; ++i) x0[i] = std::abs(a.k.p * sample.row(0, 0, n)[i] + a.k.q * wanted * e[i]);
+    std::sort(x0.begin(), x0.end());
+    const double quantile = x0[10] + (a.ratio * (kSize - 1) - 10) * (x0[11] - x0[10]);
+    worst = std::max({worst, std::abs(factor[n] - wanted), std::abs(bound[n] / quantile - 1)});
+  }
+  std::printf("scales: largest error %.2e\n", worst);
   return worst <= kFloatTolerance;
 }
 
@@ -192,6 +222,7 @@ bool normals() {
 
 int main() {
   bool right = diffusion();
+  right &= scales();
   right &= philox();
   right &= normals();
   right &= tensor_cores<64>({1, 2, 1, 71, 67, 40, true});
