@@ -72,8 +72,8 @@ benchmark = KernelBenchmark(
     summary="One step of DDIM whose predicted original is clipped to the quantile 0.995 of each sample's magnitudes and divided by "
     "it (arXiv:2205.11487, section 2.3).",
     baseline="diffusers",
-    full={"cpu": shared.points()},
-    quick={"cpu": grid(shape="4x3x64x64", dtype="float32")},
+    full={"cpu": shared.points(), "cuda": shared.points_on_cuda()},
+    quick={device: grid(shape="4x3x64x64", dtype="float32") for device in ("cpu", "cuda")},
     outputs=shared.OUTPUTS,
     inputs=inputs,
     oracle=oracle,
