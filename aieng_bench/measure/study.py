@@ -53,7 +53,11 @@ class StudyCampaign:
         if reply is None:
             return
         figures = dict(reply["figures"])
-        declared = [metric.name for metric in self._study.metrics if metric.name in figures]
+        earlier = self._figures[cell.contender.name]
+        declared = [m.name for m in self._study.metrics if all(m.name in f for f in (*earlier, figures))]
+        for metric in self._study.metrics:
+            if metric.name not in declared:  # an optional one: samples go by rounds, so that none may be left out
+                cell.samples.pop(metric.name, None)
         for name in declared:
             if not math.isfinite(figures[name]):
                 cell.refute(f"seed {seed}: {name} is not a number")
@@ -69,7 +73,7 @@ class StudyCampaign:
             return
         cell.checks += 1
         cell.add(seed, {name: figures[name] for name in declared if math.isfinite(figures[name])})
-        self._figures[cell.contender.name].append(figures)
+        earlier.append(figures)
 
     def _small(self, cell: Cell) -> bool:
         return all(0 <= f.get(PEAK, SMALL_BYTES) < SMALL_BYTES for f in self._figures[cell.contender.name])
@@ -84,11 +88,10 @@ class StudyCampaign:
             if name.startswith("_") and values:
                 cell.extra[name.lstrip("_")] = statistics.median(values)
         for metric in self._study.metrics:
-            values = [f[metric.name] for f in figures if metric.name in f]
-            if len(values) < len(figures):
-                cell.samples.pop(metric.name, None)
+            if (floor := metric.gate(self._quick)) is None:
                 continue
-            if (floor := metric.gate(self._quick)) is None or not all(map(math.isfinite, values)):
+            values = [f[metric.name] for f in figures]
+            if not all(map(math.isfinite, values)):
                 continue
             median = statistics.median(values)
             if (median < floor) if metric.better == "higher" else (median > floor):

@@ -1,6 +1,6 @@
 // What each whole sample says before its step: the factor that rescales guidance and the bound of dynamic thresholding.
 //
-// A block a sample, which reads it up to six times; x0 is made again each time, which moves no more bytes than to keep it would.
+// A block a sample, which reads it up to six times; x0 is made again each time, so that no memory is asked for to keep it.
 // The simplest form, not yet run on a chip: a batch of few large samples leaves most of a GPU idle.
 #include <cmath>
 #include <stdexcept>
@@ -105,7 +105,7 @@ __device__ __forceinline__ void digit(const Sample<T>& a, float factor, Shared& 
   __syncthreads();
 }
 
-// The quantile of |x0|, at least 1 and at most `most`, NaN if any is: arXiv:2205.11487, section 2.3. For the block's first thread.
+// The quantile of |x0|, at least 1 and at most `most`, NaN if any is: arXiv:2205.11487, section 2.3.
 template <class T>
 __device__ __forceinline__ float bound_of(const Sample<T>& a, float factor, const Asked& asked, Shared& s) {
   if (threadIdx.x == 0) {

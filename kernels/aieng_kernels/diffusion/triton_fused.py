@@ -106,13 +106,7 @@ def _samples(
 def variants() -> Iterator[Variant]:
     """The kernels in every dtype: the step with each source of noise, at its least and at its most; what looks at whole samples."""
     for dtype, noise, everything in itertools.product(("fp32", "fp16", "bf16"), (NO_NOISE, GIVEN_NOISE, MADE_NOISE), (False, True)):
-        constants = {
-            "GUIDED": everything,
-            "CLIPPED": everything,
-            "NOISE": noise.value,
-            "HISTORY": everything,
-            "KEEP_X0": everything,
-        }
+        constants = {"NOISE": noise.value, **dict.fromkeys(("GUIDED", "CLIPPED", "HISTORY", "KEEP_X0"), everything)}
         absent = [] if everything else ["uncond_ptr", "x0_ptr", "history_ptr"]
         absent += [] if noise is GIVEN_NOISE else ["noise_ptr"]
         yield _variant("step", step_kernel, dtype, {**constants, "BLOCK": _BLOCK}, absent, _WARPS)
@@ -129,10 +123,8 @@ def _variant(name: str, kernel: Any, dtype: str, constants: dict[str, Any], abse
     constants = constants | dict.fromkeys(absent)
     single = ("factor_ptr", "bound_ptr")
     pointers = {a: "*fp32" if a in single else f"*{dtype}" for a in kernel.arg_names if a.endswith("_ptr") and a not in absent}
-    types = {
-        "count": "i64",
-        **dict.fromkeys(("size", "blocks", "rank", "seed_low", "seed_high", "offset_low", "offset_high"), "i32"),
-    }
+    integers = ("size", "blocks", "rank", "seed_low", "seed_high", "offset_low", "offset_high")
+    types = {"count": "i64", **dict.fromkeys(integers, "i32")}
     others = {a: types.get(a, "fp32") for a in kernel.arg_names if a not in constants and a not in pointers}
     label = " ".join([name, dtype, *(f"{k}={v}" for k, v in constants.items() if v is not None)])
     divisible = frozenset({*pointers, "size"} & {*kernel.arg_names})

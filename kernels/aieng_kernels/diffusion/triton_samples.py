@@ -88,7 +88,7 @@ def samples_kernel(
 
     The bound is the quantile of |x0| between the magnitudes of ``rank`` and the next as ``weight`` says, at least 1 and at most
     ``most`` (arXiv:2205.11487, section 2.3). Four passes find the digits of the magnitude at ``rank`` and a fifth the next larger;
-    x0 is made again in each, which moves no more bytes than to keep it would.
+    x0 is made again in each, so that no memory is asked for to keep it.
     """
     n = tl.program_id(0).to(tl.int64)
     begin = n * size

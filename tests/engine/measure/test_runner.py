@@ -312,6 +312,8 @@ def test_a_cell_has_an_optional_figure_only_if_every_seed_has_it(study: dict[str
     for name in ("good", "arrives_at_times"):
         assert study[name].ranked
         assert set(study[name].samples) == {"accuracy", "time_s"}
+    assert study["breaks_off"].outcome is Outcome.ERROR
+    assert study["breaks_off"].samples == {"accuracy": ((0.9, 0.9),), "time_s": ((1.0, 1.0),)}
     with pytest.raises(ValueError, match="time_s: one that is optional has no floor"):
         Metric("time_s", "s", "lower", floor=1.0, optional=True)
 

@@ -11,6 +11,7 @@ from aieng_kernels.diffusion.coefficients import Coefficients
 from aieng_kernels.diffusion.cuda import CudaVectorised
 from aieng_kernels.diffusion.reference import Reference, philox_normal
 from torch import Tensor
+from whole_samples import check_quantiles, check_values
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 
@@ -86,45 +87,14 @@ def test_history(dtype: torch.dtype, noise: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(1, 3), (3, 5), (2, 3, 7, 11), (3, 1100)], ids=str)
 def test_whole_samples(shape: tuple[int, ...], dtype: torch.dtype, noise: str) -> None:
-    """As close to the definition in float64 as it comes in float32 itself, twice over, and one rounding."""
-    count = torch.Size(shape).numel()
-    sample, cond, uncond, given, history = (x.view(shape) for x in made(count, dtype))
-    k = Coefficients(1.6, -1.2, 0.8, 0.3, -0.4, 0.0 if noise == "none" else 0.5, None, 0.7)
-    z = given if noise == "given" else None
-    for rescale, threshold, y in itertools.product((0.0, 0.7), (None, (0.5, 1.5), (0.995, 100.0), (1.0, 100.0)), (None, history)):
-        if not (rescale or threshold):
-            continue
-        how: dict[str, Any] = {"coefficients": k, "guidance": 3.5, "seed": SEED, "offset": OFFSET}
-        how |= {"rescale": rescale, "threshold": threshold}
-        results = []
-        for by, kind in ((CudaVectorised, dtype), (Reference, torch.float32), (Reference, torch.float64)):
-            inputs = [None if x is None else x.to(kind) for x in (sample, cond, uncond, z, y)]
-            results.append([torch.full(shape, torch.nan, dtype=kind) for _ in range(2)])
-            by.step(*inputs[:4], *results[-1], history=inputs[4], **how)
-        for got, plain, exact in zip(*results, strict=True):
-            allowed = 2 * (plain - exact).abs().max() + (torch.finfo(dtype).eps + 2e-6) * exact.abs().max()
-            assert (got.double() - exact).abs().max() <= allowed
+    thresholds = (None, (0.5, 1.5), (0.995, 100.0), (1.0, 100.0))
+    for rescale, threshold, with_history in itertools.product((0.0, 0.7), thresholds, (False, True)):
+        if rescale or threshold:
+            check_values(CudaVectorised, shape, dtype, rescale, threshold, noise, with_history=with_history)
 
 
 def test_quantiles_of_ties_neighbours_and_what_is_not_finite() -> None:
-    only_x = Coefficients(1.0, 0.0, 1.0, 0.0, 0.0, 0.0)
-
-    def bounded(x: Tensor, ratio: float, most: float) -> Tensor:
-        x0 = torch.full_like(x, torch.nan)
-        how: dict[str, Any] = {"guidance": 1.0, "seed": 0, "offset": 0, "threshold": (ratio, most)}
-        CudaVectorised.step(x, torch.zeros_like(x), None, None, torch.empty_like(x), x0, coefficients=only_x, **how)
-        return x0
-
-    x = torch.tensor([[2.0, -2.0, 2.0, 3.0, -3.0, 3.0 + 2**-22, 0.0, -7.0, 1e-30, 5.0, 5.0]])
-    for ratio in torch.linspace(0.05, 1, 41).tolist():
-        s = torch.quantile(x.double().abs(), ratio, dim=1).clamp(min=1)
-        torch.testing.assert_close(bounded(x, ratio, 1e30).double(), x.double().clamp(-s, s) / s, atol=1e-7, rtol=1e-6)
-    for bad in (torch.nan, torch.inf, -torch.inf):
-        x = torch.randn((3, 50), generator=torch.Generator().manual_seed(1))
-        x[1, 7] = bad
-        got = bounded(x, 0.9, 4.0)
-        assert not got[[0, 2]].isnan().any()
-        assert got[1].isnan().all() if bad != bad else got[1, 7] == (1.0 if bad > 0 else -1.0)
+    check_quantiles(CudaVectorised)
 
 
 def test_noise() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
+import whole_samples
 from aieng_kernels._philox import MASK, halves, philox4x32_10
 from aieng_kernels.diffusion import Coefficients
 from aieng_kernels.diffusion.reference import Reference, philox_normal
@@ -67,47 +68,15 @@ def check_step(
 def check_whole_samples(
     shape: tuple[int, ...], dtype: str, rescale: float, threshold: tuple[float, float] | None, noise: str, device: str = "cpu"
 ) -> None:
-    """Rescaled guidance and dynamic thresholding against the definition in float64, as close as plain torch comes, twice over."""
-    generator = torch.Generator().manual_seed(sum(shape))
-    given = torch.randn((5, *shape), generator=generator).to(getattr(torch, dtype)).to(device)
-    keywords: dict[str, Any] = {"coefficients": Coefficients(1.1, -0.4, 0.7, 0.2, 0.1, 0.6, None, -0.9), "guidance": 3.5}
-    keywords |= {"seed": 0xDEADBEEFCAFE, "offset": 0x5_8000_0001, "rescale": rescale, "threshold": threshold}
-
-    def step(by: Any, x: Tensor, c: Tensor, u: Tensor, z: Tensor, y: Tensor, out: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
-        by.step(x, c, u, z if noise == "given" else None, out, x0, **keywords, history=y)
-        return out, x0
-
+    """Rescaled guidance and dynamic thresholding."""
     guards = Guards()
-    got = step(TritonFused, *given, *(guards.empty(shape, dtype=given.dtype, device=device) for _ in range(2)))
+    how: dict[str, Any] = {"device": device, "new": guards.empty_like}
+    whole_samples.check_values(TritonFused, shape, getattr(torch, dtype), rescale, threshold, noise, **how)
     guards.check()
-    plain = step(Reference, *given, *torch.empty_like(given[:2]))
-    exact = step(Reference, *given.double(), *torch.empty_like(given[:2], dtype=torch.float64))
-    for ours, theirs, truth in zip(got, plain, exact):
-        allowed = 2 * (theirs.double() - truth).abs().max() + (torch.finfo(given.dtype).eps + 2e-6) * truth.abs().max()
-        error = (ours.double() - truth).abs().max()
-        assert error <= allowed, f"error {error:.2e}, allowed {allowed:.2e}"
 
 
 def check_quantiles(device: str = "cpu") -> None:
-    """Every rank and between, of magnitudes that tie and differ in the last bit; NaN and infinities spoil their sample alone."""
-    x = torch.tensor([[2.0, -2.0, 2.0, 3.0, -3.0, 3.0 + 2**-22, 0.0, -7.0, 1e-30, 5.0, 5.0]], device=device)
-    only_x = Coefficients(1.0, 0.0, 1.0, 0.0, 0.0, 0.0)
-
-    def bounded(x: Tensor, ratio: float, most: float) -> Tensor:
-        x0 = torch.full_like(x, math.nan)
-        how: dict[str, Any] = {"guidance": 1.0, "seed": 0, "offset": 0, "threshold": (ratio, most)}
-        TritonFused.step(x, torch.zeros_like(x), None, None, torch.empty_like(x), x0, coefficients=only_x, **how)
-        return x0
-
-    for ratio in torch.linspace(0.05, 1, 41).tolist():
-        s = torch.quantile(x.double().abs(), ratio, dim=1).clamp(min=1)
-        torch.testing.assert_close(bounded(x, ratio, 1e30).double(), x.double().clamp(-s, s) / s, atol=1e-7, rtol=1e-6)
-    for bad in (math.nan, math.inf, -math.inf):
-        x = torch.randn((3, 50), generator=torch.Generator().manual_seed(1)).to(device)
-        x[1, 7] = bad
-        got = bounded(x, 0.9, 4.0)
-        assert not got[[0, 2]].isnan().any()
-        assert got[1].isnan().all() if bad != bad else got[1, 7] == math.copysign(1.0, bad)
+    whole_samples.check_quantiles(TritonFused, device)
 
 
 def check_noise(seed: int, offset: int, device: str = "cpu") -> None:

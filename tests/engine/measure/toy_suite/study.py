@@ -78,6 +78,16 @@ def arrives_at_times(case: Case) -> Callable[[int], dict[str, float]]:
     return lambda seed: {"accuracy": 0.9, "time_s": 1.0, **({"time_to_91_s": 0.5} if seed != 1 else {})}
 
 
+@benchmark.contender("breaks_off")
+def breaks_off(case: Case) -> Callable[[int], dict[str, float]]:
+    def run(seed: int) -> dict[str, float]:
+        if seed == 2:
+            raise RuntimeError("broke off")
+        return {"accuracy": 0.9, "time_s": 1.0, **({"time_to_91_s": 0.5} if seed else {})}
+
+    return run
+
+
 @benchmark.contender("forgets")
 def forgets(case: Case) -> Callable[[int], dict[str, float]]:
     return lambda seed: {"accuracy": 0.9}
