@@ -142,6 +142,8 @@ class Contender:
     """Why this machine cannot run it, or None: for requirements that only the contender's own library can judge."""
     left_out: Callable[[Case], str | None] = lambda case: None
     """Why a quick run leaves it out, unless it is asked for by name; None if it does not."""
+    seeds: int | None = None
+    """Of a study, how many seeds it runs where the study runs more: what is no headline need not take as long."""
     source: Callable[[], str] | None = None
     """Hash of what is measured; by default of the file that defines ``setup``."""
     definition: Definition | None = None
@@ -253,4 +255,7 @@ class Study(Benchmark):
     minutes: float = 0.0
     """What all its cases take on two cores, about, which a run says before it starts; 0: not known."""
     quick_minutes: float = 0.0
+    preload: tuple[str, ...] = ()
+    """Modules that most of its contenders import, if they are installed. They are imported once a run, before any contender, and
+    its processes are forked from the one that did (on a CPU, under Linux)."""
     kind: str = field(init=False, default="study")

@@ -13,12 +13,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aieng_bench.measure.channel import Channel, Closed, Late
 from aieng_bench.record.schema import Outcome
+
+if TYPE_CHECKING:
+    from aieng_bench.measure.fork_server import Forked, ForkServer
 
 START_S = 120.0
 """Time a process may take to start: importing torch takes one to two seconds, on a crowded machine ten times as long."""
@@ -61,13 +64,20 @@ def worker_environment(malloc: str, scratch: Path) -> dict[str, str]:
 class Worker:
     """One child process that runs ``module`` and answers requests; ``ask`` is all that is needed until ``close``."""
 
-    def __init__(self, module: str, variables: Mapping[str, str], threads: int = 1, device: str = "cpu") -> None:
-        """``device``: what it makes ready before it answers, if torch is among its imports."""
+    def __init__(
+        self,
+        module: str,
+        variables: Mapping[str, str],
+        threads: int = 1,
+        device: str = "cpu",
+        server: ForkServer | None = None,
+    ) -> None:
+        """``device``: what it makes ready before it answers, if torch is among its imports. ``server``: what it is forked from."""
         self.mark = secrets.token_hex(8)
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid()), str(threads), device]
-        self._process = subprocess.Popen(
-            command,
+        arguments = [str(os.getpid()), str(threads), device]
+        self._process = self._forked(server, module, arguments, theirs) or subprocess.Popen(
+            [sys.executable, "-P", "-m", module, str(theirs.fileno()), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -82,6 +92,13 @@ class Worker:
         self._drain.start()
         self._stopped = self._started = False
         self.closed = False
+
+    def _forked(self, server: ForkServer | None, module: str, arguments: Sequence[str], end: socket.socket) -> Forked | None:
+        """The process as a copy of the server's; None where there is no server, or none that lives."""
+        if server is not None:
+            with contextlib.suppress(OSError):
+                return server.fork(module, arguments, self.mark, end.fileno())
+        return None
 
     @property
     def pid(self) -> int:

@@ -96,7 +96,9 @@ class _Runner:
             KernelCampaign(todo, malloc, self._plan, self._judging, self._progress).run(emit)
         elif isinstance(benchmark, Study):
             patient = replace(self._plan, timeout_s=STUDY_TIMEOUT * self._plan.timeout_s)
-            crew = Crew(lambda path: self._workplace.study_worker(malloc, path), patient, self._progress.note)
+            # A device's driver does not survive a fork, and modules may look for devices as they are imported.
+            preload = benchmark.preload if all(unit.case["device"] == "cpu" for unit in units) else ()
+            crew = Crew(lambda path: self._workplace.study_worker(malloc, path, preload), patient, self._progress.note)
             try:
                 for cells in todo:
                     StudyCampaign(benchmark, cells, crew, self._plan, self._progress).run()

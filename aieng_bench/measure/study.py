@@ -37,8 +37,9 @@ class StudyCampaign:
         self._crew.begin_all(live, "prepare", seed=0)()  # at once: most of it is what they import
         self._crew.settle()
         for seed in range(self._seeds):
-            for i, cell in enumerate(random.SystemRandom().sample(live, len(live))):
-                done = (seed + i / len(live)) / self._seeds
+            due = [cell for cell in live if cell.contender.seeds is None or seed < cell.contender.seeds]
+            for i, cell in enumerate(random.SystemRandom().sample(due, len(due))):
+                done = (seed + i / len(due)) / self._seeds
                 self._progress.step(cell.unit, f"seed {seed + 1} of {self._seeds}: {cell.contender.name}", done)
                 if cell.outcome is None:
                     self._run_seed(cell, seed)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from aieng_bench.measure.fork_server import ForkServer
 from aieng_bench.measure.process import Worker, worker_environment
 
 _MEMORY_DISK = Path("/dev/shm")
@@ -23,9 +25,12 @@ class Workplace:
         self.threads = torch.get_num_threads()
         disk = Path(tempfile.gettempdir())
         self.outputs, self.scratch = (scratch(place) for place in (_MEMORY_DISK if _MEMORY_DISK.is_dir() else disk, disk))
+        self._servers: dict[tuple[str, tuple[str, ...]], ForkServer] = {}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for server in self._servers.values():
+            server.close()
         for folder in (self.outputs, self.scratch):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -36,15 +41,22 @@ class Workplace:
         """``path``: what it imports from, by default what we do."""
         return self._start("worker", malloc, path, device)
 
-    def study_worker(self, malloc: str, path: str | None = None) -> Worker:
-        return self._start("study_worker", malloc, path)
+    def study_worker(self, malloc: str, path: str | None = None, preload: tuple[str, ...] = ()) -> Worker:
+        """``preload``: modules that are imported once for all workers that name the same and import from where we do (Linux)."""
+        shared = path is None and preload and sys.platform == "linux"
+        return self._start("study_worker", malloc, path, server=self._server(malloc, preload) if shared else None)
+
+    def _server(self, malloc: str, modules: tuple[str, ...]) -> ForkServer:
+        if (malloc, modules) not in self._servers:
+            self._servers[malloc, modules] = ForkServer(modules, self.variables(malloc))
+        return self._servers[malloc, modules]
 
     def checker(self, path: str | None = None, device: str = "cpu") -> Worker:
         return self._start("checker", "default", path, device)
 
-    def _start(self, module: str, malloc: str, path: str | None, device: str = "cpu") -> Worker:
+    def _start(self, module: str, malloc: str, path: str | None, device: str = "cpu", server: ForkServer | None = None) -> Worker:
         variables = self.variables(malloc) | ({} if path is None else {"PYTHONPATH": path})
-        return Worker(f"aieng_bench.measure.{module}", variables, self.threads, device)
+        return Worker(f"aieng_bench.measure.{module}", variables, self.threads, device, server)
 
 
 def scratch(place: Path) -> Path:

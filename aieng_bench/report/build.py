@@ -87,11 +87,19 @@ def _scope(records: Sequence[Record], cases: Sequence[Group], benchmarks: int) -
     return f"{measured}: {ranked} ranked{f', {rest}' if rest else ''}."
 
 
+def _over_seeds(records: Sequence[Record]) -> str:
+    """What a study's figures are means of; contenders that ran fewer seeds than the rest by name."""
+    counts = {r.contender.name: max(len(study.seeds(r, name)) for name in r.samples) for r in records if r.samples}
+    most = max(counts.values(), default=0)
+    fewer = ", ".join(f"{name} {count}" for name, count in counts.items() if count < most)
+    intervals = " with 95 % intervals (Student t)" if most > 1 else ""
+    return f"means over {_count(most, 'seed')}{f' (of {fewer})' if fewer else ''}{intervals}"
+
+
 def _section(cases: Sequence[Group], anchor: str, roles: plots.Roles) -> Section:
     definition = cases[0].definition
     if definition.kind == "study":
-        most = max((len(study.seeds(r.record, m.name)) for g in cases for r in g.rows for m in definition.metrics), default=0)
-        how = f"means over {_count(most, 'seed')}{' with 95 % intervals (Student t)' if most > 1 else ''}"
+        how = _over_seeds([row.record for case in cases for row in case.rows])
     elif definition.kind == "static":
         how = "read from the machine code; nothing ran"
     else:

@@ -36,10 +36,10 @@ def learning(group: Group, roles: plots.Roles) -> Plot | None:
             {**marks, "x": [x for x, _ in points], "y": [y for _, y in points], "mode": "lines+markers"}
             | {"line": {"width": 1.8}, "hoverinfo": "text", "hovertext": hover}
         )
-    most = max(len(curves) for _, curves in lines)
+    several = any(len(curves) > 1 for _, curves in lines)
     return plots.plot(
         "Learning curves",
-        f"{fmt.clean(first.y)}, {f'means over {most} seeds' if most > 1 else 'one seed'}. {fmt.clean(group.label)}",
+        f"{fmt.clean(first.y)}, {'means over seeds' if several else 'one seed'}. {fmt.clean(group.label)}",
         380,
         traces,
         xaxis={"title": {"text": plots.inert(first.x)}, "rangemode": "tozero"},

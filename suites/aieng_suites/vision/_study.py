@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Run = Callable[[int], "Mapping[str, Figure]"]
 FOLDER = Path(__file__).parent
+PRELOAD = ("torch", "torch._dynamo", "transformers.modeling_utils")
+"""What most contenders import, and what of it takes longest; optimizers import the second."""
 SHARED = ("_study.py", "_training.py", "_exhibits.py", "data/__init__.py")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aieng_bench.define import Case, Metric, Study, grid
-from aieng_suites.vision._study import Run, figures_of, network, our_attention, source, torch_attention
+from aieng_suites.vision._study import PRELOAD, Run, figures_of, network, our_attention, source, torch_attention
 
 QUICK_EPOCHS, FULL_EPOCHS = 8, 25
 ACCURACY_FLOOR, QUICK_FLOOR, TARGET = 0.95, 0.90, 0.95
@@ -33,6 +33,7 @@ benchmark = Study(
     quick_seeds=1,
     minutes=9,
     quick_minutes=0.5,
+    preload=PRELOAD,
 )
 
 ours: dict[str, Any] = {"requires": ("scikit-learn",), "source": source(*FILES, attention=True)}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aieng_bench.define import Case, Metric, Study, grid
-from aieng_suites.vision._study import Run, figures_of, network, our_attention, source, torch_attention
+from aieng_suites.vision._study import PRELOAD, Run, figures_of, network, our_attention, source, torch_attention
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -47,10 +47,11 @@ benchmark = Study(
         ),
         Metric("unseen_accuracy", "", "higher", "zero-shot accuracy of kinds never seen"),
     ),
-    seeds=3,
+    seeds=5,
     quick_seeds=1,
     minutes=16,
     quick_minutes=0.5,
+    preload=PRELOAD,
 )
 
 plain: dict[str, Any] = {"requires": ("scikit-image",), "package": "torch", "source": source(*FILES)}
@@ -64,7 +65,7 @@ def clip_aieng(case: Case) -> Run:
 
 
 @benchmark.contender(
-    "clip_torch", **plain, left_out=lambda case: "it is clip_aieng on another attention, as a quick vision/digits shows"
+    "clip_torch", **plain, seeds=3, left_out=lambda case: "it is clip_aieng on another attention, as a quick vision/digits shows"
 )
 def clip_torch(case: Case) -> Run:
     """The same on torch's attention."""

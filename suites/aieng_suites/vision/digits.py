@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aieng_bench.define import Case, Metric, Study, grid
-from aieng_suites.vision._study import Run, figures_of, network, our_attention, source, torch_attention
+from aieng_suites.vision._study import PRELOAD, Run, figures_of, network, our_attention, source, torch_attention
 
 if TYPE_CHECKING:
     from aieng_suites.vision._training import Figure
@@ -35,6 +35,7 @@ benchmark = Study(
     quick_seeds=1,
     minutes=12,
     quick_minutes=0.5,
+    preload=PRELOAD,
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from aieng_bench.define import Case, Metric, Study, grid
-from aieng_suites.vision._study import Run, figures_of, our_attention, source, torch_attention
+from aieng_suites.vision._study import PRELOAD, Run, figures_of, our_attention, source, torch_attention
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -40,10 +40,11 @@ benchmark = Study(
     full={device: grid(epochs=FULL_EPOCHS) for device in ("cpu", "cuda")},
     quick={device: grid(epochs=QUICK_EPOCHS) for device in ("cpu", "cuda")},
     metrics=figures_of(Metric("accuracy", "", "higher", "test accuracy", floor=ACCURACY_FLOOR, quick_floor=QUICK_FLOOR), TARGET),
-    seeds=3,
+    seeds=5,
     quick_seeds=1,
     minutes=7,
     quick_minutes=0.5,
+    preload=PRELOAD,
 )
 
 ours: dict[str, Any] = {"requires": ("scikit-learn", "safetensors"), "source": source(*FILES, attention=True)}
@@ -61,13 +62,13 @@ def deit_hard_aieng(case: Case) -> Run:
     return student(case, our_attention(case), "hard")
 
 
-@benchmark.contender("deit_soft_aieng", kind="ours", **ours, left_out=plain["left_out"])
+@benchmark.contender("deit_soft_aieng", kind="ours", **ours, seeds=3, left_out=plain["left_out"])
 def deit_soft_aieng(case: Case) -> Run:
     """DeiT on our attention, its second token taught the teacher's scores."""
     return student(case, our_attention(case), "soft")
 
 
-@benchmark.contender("deit_hard_torch", **plain)
+@benchmark.contender("deit_hard_torch", **plain, seeds=3)
 def deit_hard_torch(case: Case) -> Run:
     """Our DeiT on torch's attention, taught the teacher's choice."""
     return student(case, torch_attention(), "hard")

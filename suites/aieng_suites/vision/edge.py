@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from aieng_bench.define import Case, Metric, Study, grid
-from aieng_suites.vision._study import Run, source
+from aieng_suites.vision._study import PRELOAD, Run, source
 
 if TYPE_CHECKING:
     from aieng_suites.vision._export import Form, Load, Predict
@@ -60,6 +60,7 @@ benchmark = Study(
     quick_seeds=1,
     minutes=6,
     quick_minutes=0.5,
+    preload=PRELOAD,
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from aieng_bench.define import Case, Metric, Study, grid
-from aieng_suites.vision._study import Run, figures_of, network, our_attention, source, torch_attention
+from aieng_suites.vision._study import PRELOAD, Run, figures_of, network, our_attention, source, torch_attention
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,6 +39,7 @@ benchmark = Study(
     quick_seeds=1,
     minutes=4,
     quick_minutes=0.25,
+    preload=PRELOAD,
 )
 
 ours: dict[str, Any] = {"kind": "ours", "requires": ("scikit-learn",), "source": source(*FILES, attention=True)}

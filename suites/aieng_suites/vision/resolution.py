@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aieng_bench.define import Case, Metric, Study, grid
-from aieng_suites.vision._study import Run, figures_of, network, our_attention, source, torch_attention
+from aieng_suites.vision._study import PRELOAD, Run, figures_of, network, our_attention, source, torch_attention
 
 if TYPE_CHECKING:
     from aieng_suites.vision.models.vit import Attention
@@ -38,6 +38,7 @@ benchmark = Study(
     quick_seeds=1,
     minutes=8,
     quick_minutes=0.25,
+    preload=PRELOAD,
 )
 
 REQUIRES = ("mlxtend",)

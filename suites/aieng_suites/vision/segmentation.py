@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aieng_bench.define import Case, Metric, Study, grid
-from aieng_suites.vision._study import Run, figures_of, network, our_attention, source, torch_attention
+from aieng_suites.vision._study import PRELOAD, Run, figures_of, network, our_attention, source, torch_attention
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -43,10 +43,11 @@ benchmark = Study(
     full={device: grid(scenes=2000, epochs=6) for device in ("cpu", "cuda")},
     quick={device: grid(scenes=400, epochs=6) for device in ("cpu", "cuda")},
     metrics=figures_of(Metric("miou", "", "higher", "test mIoU", floor=MIOU_FLOOR, quick_floor=QUICK_FLOOR), TARGET),
-    seeds=3,
+    seeds=5,
     quick_seeds=1,
     minutes=8,
     quick_minutes=0.5,
+    preload=PRELOAD,
 )
 
 
@@ -58,6 +59,7 @@ def vit_aieng(case: Case) -> Run:
 
 @benchmark.contender(
     "vit_torch",
+    seeds=3,
     requires=("scikit-image",),
     package="torch",
     source=source(*FILES),
@@ -78,6 +80,7 @@ def unet(case: Case) -> Run:
 
 @benchmark.contender(
     "segformer_transformers",
+    seeds=3,
     requires=("scikit-image", "transformers"),
     package="transformers",
     source=source(*FILES, *PEER),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aieng_bench.define import Case, Metric, Study, grid
-from aieng_suites.vision._study import Run, figures_of, network, our_attention, source, torch_attention
+from aieng_suites.vision._study import PRELOAD, Run, figures_of, network, our_attention, source, torch_attention
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -47,10 +47,11 @@ benchmark = Study(
         *figures_of(Metric("accuracy", "", "higher", "test accuracy of nearest neighbours", floor=ACCURACY_FLOOR), TARGET),
         Metric("probe_accuracy", "", "higher", "test accuracy of a linear probe"),
     ),
-    seeds=3,
+    seeds=5,
     quick_seeds=1,
     minutes=6,
     quick_minutes=0.5,
+    preload=PRELOAD,
 )
 
 ours: dict[str, Any] = {"kind": "ours", "requires": ("scikit-learn",), "source": source(*FILES, attention=True)}
@@ -64,7 +65,7 @@ def dinov2_aieng(case: Case) -> Run:
     return distilled(case, our_attention(case))
 
 
-@benchmark.contender("dinov2_torch", **plain, **slow)
+@benchmark.contender("dinov2_torch", **plain, **slow, seeds=3)
 def dinov2_torch(case: Case) -> Run:
     """The same on torch's attention."""
     return distilled(case, torch_attention())
@@ -89,7 +90,7 @@ def simclr_aieng(case: Case) -> Run:
     return contrasted(case, our_attention(case))
 
 
-@benchmark.contender("simclr_torch", **plain, **slow)
+@benchmark.contender("simclr_torch", **plain, **slow, seeds=3)
 def simclr_torch(case: Case) -> Run:
     """The same on torch's attention."""
     return contrasted(case, torch_attention())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aieng_bench.define import Case, Metric, Study, grid
-from aieng_suites.vision._study import Run, figures_of, network, our_attention, source, torch_attention
+from aieng_suites.vision._study import PRELOAD, Run, figures_of, network, our_attention, source, torch_attention
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -40,6 +40,7 @@ benchmark = Study(
     quick_seeds=1,
     minutes=5,
     quick_minutes=0.5,
+    preload=PRELOAD,
 )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aieng_bench.define import Case, Metric, Study, grid
-from aieng_suites.vision._study import Run, figures_of, our_attention, source, torch_attention
+from aieng_suites.vision._study import PRELOAD, Run, figures_of, our_attention, source, torch_attention
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,6 +50,7 @@ benchmark = Study(
     quick_seeds=1,
     minutes=13,
     quick_minutes=0.5,
+    preload=PRELOAD,
 )
 
 plain: dict[str, Any] = {"requires": ("scikit-learn", "safetensors", "mlxtend"), "package": "torch", "source": source(*FILES)}
@@ -65,7 +66,7 @@ def lora_aieng(case: Case) -> Run:
     return adapted(case, our_attention(case), "lora", with_lora)
 
 
-@benchmark.contender("lora_torch", **slow)
+@benchmark.contender("lora_torch", **slow, seeds=3)
 def lora_torch(case: Case) -> Run:
     """Our LoRA on torch's attention."""
     return adapted(case, torch_attention(), "lora", with_lora)
@@ -91,6 +92,7 @@ def full_torch(case: Case) -> Run:
 
 @benchmark.contender(
     "full_trainer_transformers",
+    seeds=3,
     requires=("scikit-learn", "safetensors", "mlxtend", "transformers", "accelerate"),
     package="transformers",
     source=source(*FILES, *TRAINER),
@@ -103,13 +105,13 @@ def full_trainer_transformers(case: Case) -> Run:
     return adapted(case, torch_attention(), "full", lambda model: model, TrainerTraining)
 
 
-@benchmark.contender("partial_torch", **slow)
+@benchmark.contender("partial_torch", **slow, seeds=3)
 def partial_torch(case: Case) -> Run:
     """The last block, the normalisation after it and the head."""
     return adapted(case, torch_attention(), "partial", lambda model: only(model, ("blocks.3.", "norm.", "head.")))
 
 
-@benchmark.contender("probe_torch", **slow)
+@benchmark.contender("probe_torch", **slow, seeds=3)
 def probe_torch(case: Case) -> Run:
     """A linear probe: the head alone."""
     return adapted(case, torch_attention(), "probe", lambda model: only(model, ("head.",)))

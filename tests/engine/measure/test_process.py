@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from aieng_bench.measure import process
+from aieng_bench.measure.fork_server import Forked, ForkServer
 from aieng_bench.measure.process import LOG_BYTES, MARK, Failure, Worker, worker_environment
 from aieng_bench.record.schema import Outcome
 
@@ -20,9 +22,17 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 LONG = 60.0
 
 
-@pytest.fixture
-def puppet(tmp_path: Path) -> Iterator[Worker]:
-    worker = Worker("toy_suite.puppet", worker_environment("tuned", tmp_path))
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    with closing(ForkServer(("wave", "not_installed"), worker_environment("tuned", tmp_path_factory.mktemp("scratch")))) as server:
+        yield server
+
+
+@pytest.fixture(params=["started", "forked"])
+def puppet(request: pytest.FixtureRequest, server: ForkServer, tmp_path: Path) -> Iterator[Worker]:
+    forked = request.param == "forked"
+    worker = Worker("toy_suite.puppet", worker_environment("tuned", tmp_path), server=server if forked else None)
+    assert isinstance(worker._process, Forked) is forked
     yield worker
     worker.close()
 
@@ -154,11 +164,37 @@ def marked(mark: str) -> list[str]:
     return found
 
 
-def test_a_worker_dies_with_its_parent(tmp_path: Path) -> None:
+def test_forks_have_what_the_server_imported_and_marks_of_their_own(server: ForkServer, tmp_path: Path) -> None:
+    workers = [Worker("toy_suite.puppet", worker_environment("tuned", tmp_path), server=server) for _ in range(2)]
+    for worker in workers:
+        assert worker.ask("imported", LONG, name="wave") == {"imported": True}
+        assert worker.ask("imported", LONG, name="toy_suite.puppet") == {"imported": True}
+        assert marked(worker.mark) == [str(worker.pid)]
+        worker.ask("litter", LONG, new_session=True)
+        assert len(marked(worker.mark)) == 2
+    for worker in workers:
+        worker.close()
+        assert not marked(worker.mark)
+    assert not Path(f"/proc/{workers[0].pid}").exists()
+
+
+def test_a_worker_is_started_where_the_server_died(tmp_path: Path) -> None:
+    variables = worker_environment("tuned", tmp_path)
+    with closing(ForkServer((), variables)) as server:
+        os.kill(server._process.pid, signal.SIGKILL)
+        with closing(Worker("toy_suite.puppet", variables, server=server)) as worker:
+            assert isinstance(worker._process, subprocess.Popen)
+            assert worker.ask("echo", LONG, x=1) == {"x": 1}
+
+
+@pytest.mark.parametrize("server", ["None", "ForkServer((), variables)"])
+def test_a_worker_dies_with_its_parent(server: str, tmp_path: Path) -> None:
     """Even if the parent is killed with SIGKILL, and even if the worker is stopped at that moment."""
     code = (
         "import sys, time; from pathlib import Path; from aieng_bench.measure.process import Worker, worker_environment; "
-        f"w = Worker('toy_suite.puppet', worker_environment('tuned', Path({str(tmp_path)!r}))); w.ready(); "
+        "from aieng_bench.measure.fork_server import ForkServer; "
+        f"variables = worker_environment('tuned', Path({str(tmp_path)!r})); "
+        f"w = Worker('toy_suite.puppet', variables, server={server}); w.ready(); "
         "print(w.pid, flush=True); time.sleep(3600)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

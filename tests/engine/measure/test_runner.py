@@ -20,6 +20,7 @@ from aieng_bench.measure.places import placeless
 from aieng_bench.measure.workplace import scratch
 from aieng_bench.record import Record
 from aieng_bench.record.schema import Correctness, Outcome, Quality, canonical
+from aieng_bench.summary import speedup
 
 DEADLY = {
     "segfault": (Outcome.CRASHED, "SIGSEGV"),
@@ -286,13 +287,23 @@ def test_a_study_has_a_sample_for_each_seed(study: dict[str, Record]) -> None:
 
 
 def test_a_study_process_lives_on_unless_its_heap_could_hide_the_next_growth() -> None:
-    """And it starts without torch, which nobody asked for."""
+    """And it starts without torch, which nobody asked for, and with what the study wants loaded, where it can be forked."""
     records = run(plan("study", "tells", "grows", cases=3), MemoryStore(), Watcher())
     assert {record.extra["torch"] for record in records} == {0.0}
+    assert {record.extra["wave"] for record in records} == {float(sys.platform == "linux")}
     processes = {name: [r.extra["pid"] for r in records if r.contender.name == name] for name in ("tells", "grows")}
     assert len(set(processes["tells"])) == 1
     assert len(set(processes["grows"])) == len(processes["grows"]) == 3
     assert all(r.memory["peak_bytes"] > 30 << 20 for r in records if r.contender.name == "grows")
+
+
+def test_a_contender_may_run_fewer_seeds_than_its_study(study: dict[str, Record]) -> None:
+    assert study["hurries"].rounds == ((0,),)
+    assert study["hurries"].ranked
+    accuracy = study["good"].definition.metrics[0]
+    ratio = speedup(study["hurries"], study["good"], accuracy)
+    assert ratio is not None
+    assert ratio.value == pytest.approx(1)  # of the seed that both ran
 
 
 def test_a_study_below_its_floor_or_without_a_figure_is_incorrect(study: dict[str, Record]) -> None:

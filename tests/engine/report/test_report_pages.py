@@ -198,6 +198,13 @@ def test_one_seed_and_one_launch_are_told(tmp_path: Path) -> None:
     assert "†" in text
 
 
+def test_who_ran_fewer_seeds_is_told(tmp_path: Path) -> None:
+    hurried, *others = synthetic.study()
+    write([cut(hurried, rounds=2), *others], tmp_path, "Uneven")
+    seeds = len(others[0].rounds[0])
+    assert f"means over {seeds} seeds (of {hurried.contender.name} 2) with 95 % intervals" in (tmp_path / "index.html").read_text()
+
+
 def cut(record: Record, rounds: int) -> Record:
     samples = {name: (launches[0][:rounds],) for name, launches in record.samples.items()}
     return record.model_copy(update={"samples": samples, "rounds": tuple(r[:rounds] for r in record.rounds[:1])})

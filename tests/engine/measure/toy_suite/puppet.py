@@ -96,8 +96,17 @@ def counted() -> dict[str, Any]:
     return {"cpu_s": time.process_time()}
 
 
+def imported(name: str) -> dict[str, Any]:
+    return {"imported": name in sys.modules}
+
+
 COUNT = [0]
 
-if __name__ == "__main__":
-    operations = (echo, segfault, exit_now, send_signal, hang, flood, forge, litter, litter_and_die, say, spin, counted)
+
+def main() -> None:
+    operations = (echo, segfault, exit_now, send_signal, hang, flood, forge, litter, litter_and_die, say, spin, counted, imported)
     serve({operation.__name__: operation for operation in operations})
+
+
+if __name__ == "__main__":
+    main()

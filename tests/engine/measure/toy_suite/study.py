@@ -23,6 +23,7 @@ benchmark = Study(
     ),
     seeds=3,
     quick_seeds=2,
+    preload=("wave",),
     suite="toys",
     module="toy_suite.study",
 )
@@ -34,7 +35,8 @@ def good(case: Case) -> Callable[[int], dict[str, float]]:
 
 
 def told() -> dict[str, float]:
-    return {"accuracy": 0.9, "time_s": 1.0, "_pid": os.getpid(), "_torch": float("torch" in sys.modules)}
+    modules = {f"_{name}": float(name in sys.modules) for name in ("torch", "wave")}
+    return {"accuracy": 0.9, "time_s": 1.0, "_pid": os.getpid(), **modules}
 
 
 @benchmark.contender("tells")
@@ -86,6 +88,11 @@ def breaks_off(case: Case) -> Callable[[int], dict[str, float]]:
         return {"accuracy": 0.9, "time_s": 1.0, **({"time_to_91_s": 0.5} if seed else {})}
 
     return run
+
+
+@benchmark.contender("hurries", seeds=1)
+def hurries(case: Case) -> Callable[[int], dict[str, float]]:
+    return lambda seed: {"accuracy": 0.9, "time_s": 1.0}
 
 
 @benchmark.contender("forgets")
