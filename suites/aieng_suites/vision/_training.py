@@ -24,7 +24,7 @@ from aieng_bench.record.exhibits import Exhibit
 from aieng_suites.vision import _exhibits
 from aieng_suites.vision.data import Dataset, Part
 
-THROUGHPUT_BATCH, THROUGHPUT_REPEATS = 256, 10
+THROUGHPUT_BATCH, THROUGHPUT_REPEATS = 256, 5
 LATENCY_CALLS, LATENCY_WARMUP = 200, 20
 MANY, MANY_CALLS = 64, 100
 """A batch whose latency is measured too, and how often."""

@@ -12,7 +12,7 @@ from typing import Any
 from aieng_bench.define import Case, Metric, Study, grid
 from aieng_suites.vision._study import PRELOAD, Run, figures_of, network, our_attention, source, torch_attention
 
-QUICK_EPOCHS, FULL_EPOCHS = 8, 25
+QUICK_EPOCHS, FULL_EPOCHS = 8, 20
 ACCURACY_FLOOR, QUICK_FLOOR, TARGET = 0.95, 0.90, 0.95
 LEARNING_RATE, BATCH = 4e-3, 64
 MODELS = ("vit", "positions", "patches", "swin", "resnet", "convnext")

@@ -73,7 +73,7 @@ def clip_torch(case: Case) -> Run:
 
 
 @benchmark.contender(
-    "clip_transformers", requires=("scikit-image", "transformers"), package="transformers", source=source(*FILES, *PEER)
+    "clip_transformers", seeds=3, requires=("scikit-image", "transformers"), package="transformers", source=source(*FILES, *PEER)
 )
 def clip_transformers(case: Case) -> Run:
     """transformers' CLIP of the same sizes, begun with the same weights."""

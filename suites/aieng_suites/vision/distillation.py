@@ -76,6 +76,7 @@ def deit_hard_torch(case: Case) -> Run:
 
 @benchmark.contender(
     "deit_hard_transformers",
+    seeds=3,
     requires=("scikit-learn", "safetensors", "transformers"),
     package="transformers",
     source=source(*FILES, *PEER),

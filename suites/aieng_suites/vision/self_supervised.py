@@ -72,7 +72,7 @@ def dinov2_torch(case: Case) -> Run:
 
 
 @benchmark.contender(
-    "dinov2_transformers", requires=("scikit-learn", "transformers"), package="transformers", source=source(*FILES, *PEER)
+    "dinov2_transformers", seeds=3, requires=("scikit-learn", "transformers"), package="transformers", source=source(*FILES, *PEER)
 )
 def dinov2_transformers(case: Case) -> Run:
     """The same with transformers' Dinov2 as student and teacher, begun with the weights of ours."""
