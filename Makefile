@@ -3,6 +3,8 @@
 # make lint    the static checks alone
 PYTHON ?= python3
 BIN := .venv/bin
+# A file's tests stay in one process, and the files that take longest begin (tests/conftest.py).
+PARALLEL ?= -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: bench test lint install clean
 bench: install
@@ -10,7 +12,7 @@ bench: install
 	$(BIN)/aieng-bench report runs/quick --out reports/site && exit $$status
 
 test: lint
-	$(BIN)/python -m pytest $(TESTFLAGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTFLAGS)
 
 lint: install-test
 	$(BIN)/ruff check .

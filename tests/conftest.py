@@ -1,4 +1,4 @@
-"""Options of the whole test run, and the one line that says why tests in a browser are skipped."""
+"""Options of the whole test run, its order, and the one line that says why tests in a browser are skipped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import importlib.util
 import shutil
 
 import pytest
+
+
+LONGEST = ("redteam_corpus", "attention_sanitized", "cuda_attention", "runner", "triton_compiled", "checkouts", "fuzz")
+"""Files of tests that take minutes: they begin, so that where several run at once none of them is left for the end."""
 
 
 def missing_browser() -> str | None:
@@ -25,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONGEST)
     if reason := missing_browser():
         for item in items:
             if item.get_closest_marker("browser"):

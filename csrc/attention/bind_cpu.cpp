@@ -3,16 +3,21 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "bind.h"
 #include "cpu_api.h"
+#include "dlpack.h"
 
 namespace {
 namespace py = pybind11;
+namespace dlpack = aieng::dlpack;
 using namespace aieng::attention;
 using Address = std::uintptr_t;
 using Four = std::array<int64_t, 4>;
@@ -60,6 +65,12 @@ Problem problem(const Four& q, const Four& k, int type, const Asked& asked, int 
   return p;
 }
 
+#if defined(__x86_64__)
+#define AIENG_EACH(pass) pass##_portable, pass##_avx2, pass##_avx512, pass##_avx512_bf16
+#else
+#define AIENG_EACH(pass) pass##_portable, nullptr, nullptr, nullptr
+#endif
+
 template <class Args>
 void run(const std::string& isa, const Args& args, bool (*portable)(const Args&), bool (*avx2)(const Args&),
          bool (*avx512)(const Args&), bool (*avx512_bf16)(const Args&)) {
@@ -72,14 +83,58 @@ void run(const std::string& isa, const Args& args, bool (*portable)(const Args&)
   const py::gil_scoped_release release;
   if (!kernel(args)) throw std::bad_alloc();
 }
+
+const dlpack::ExchangeApi* exchange = nullptr;
+
+// The type of a tensor that small() takes: on the CPU, (B, H, N, D) with no empty dimension and a contiguous last one.
+std::optional<Type> type_of(const dlpack::Tensor& t) {
+  if (t.device.type != dlpack::kCpu || t.ndim != 4 || t.strides[3] != 1 || t.dtype.lanes != 1) return {};
+  if (std::any_of(t.shape, t.shape + 4, [](int64_t n) { return n < 1; })) return {};
+  const auto is = [&](uint8_t code, uint8_t bits) { return t.dtype.code == code && t.dtype.bits == bits; };
+  if (is(dlpack::kFloat, 32)) return Type::kFloat32;
+  if (is(dlpack::kFloat, 16)) return Type::kFloat16;
+  if (is(dlpack::kBfloat, 16)) return Type::kBfloat16;
+  return {};
+}
+
+template <class Pointed = const void>
+ViewOf<Pointed*> view(const dlpack::Tensor& t) {
+  return {static_cast<char*>(t.data) + t.byte_offset, t.strides[0], t.strides[1], t.strides[2]};
+}
+
+// The forward pass of tensors as they are, asked for a scale (that of D if none) and causality alone. False, and nothing is done,
+// where they do not fit together, or are so many that time is no matter: whoever asked then goes the way of the checks.
+bool small(const std::string& isa, py::handle q, py::handle k, py::handle v, py::handle out, std::optional<double> scale,
+           bool causal, int threads) {
+  constexpr int64_t kMostRows = 1 << 16, kLargestHeadDim = 256;
+  if (!exchange) return false;
+  std::array<dlpack::Tensor, 4> seen;
+  const std::array<py::handle, 4> objects{q, k, v, out};
+  for (size_t i = 0; i < 4; ++i)
+    if (exchange->view(objects[i].ptr(), &seen[i])) throw py::error_already_set();
+  const auto type = type_of(seen[0]);
+  if (!type || type_of(seen[1]) != type || type_of(seen[2]) != type || type_of(seen[3]) != type) return false;
+  const auto shape = [&](size_t i) { return Four{seen[i].shape[0], seen[i].shape[1], seen[i].shape[2], seen[i].shape[3]}; };
+  const Four queries = shape(0), keys = shape(1);
+  const bool fit = keys == shape(2) && queries == shape(3) && queries[0] == keys[0] && queries[3] == keys[3];
+  const int64_t rows = queries[0] * queries[1] * queries[2];
+  if (!fit || queries[1] % keys[1] || queries[3] > kLargestHeadDim || rows > kMostRows) return false;
+  thread_local std::vector<float> lse;
+  lse.resize(std::max<size_t>(lse.size(), static_cast<size_t>(rows)));
+  const double factor = scale.value_or(1 / std::sqrt(static_cast<double>(queries[3])));
+  const Asked asked{static_cast<float>(factor), {-1, causal ? 0 : -1, false}, 0, {}, {0, 0, 1}, {}};
+  const Forward f{problem(queries, keys, static_cast<int>(*type), asked, threads),
+                  view(seen[0]),
+                  view(seen[1]),
+                  view(seen[2]),
+                  view<void>(seen[3]),
+                  lse.data()};
+  run(isa, f, AIENG_EACH(forward));
+  return true;
+}
 }  // namespace
 
 AIENG_BIND(attention) {
-#if defined(__x86_64__)
-#define AIENG_EACH(pass) pass##_portable, pass##_avx2, pass##_avx512, pass##_avx512_bf16
-#else
-#define AIENG_EACH(pass) pass##_portable, nullptr, nullptr, nullptr
-#endif
   py::class_<Asked>(m, "AttentionOptions", "Converted once: for a small call, taking its tuples apart takes longer than attention.")
       .def(py::init([](float scale, Window window, float softcap, MaskOf mask, DropoutOf dropout, LengthsOf lengths) {
         return Asked{scale, window, softcap, mask, dropout, lengths};
@@ -97,6 +152,16 @@ AIENG_BIND(attention) {
         run(isa, f, AIENG_EACH(forward));
       },
       "Shapes are (B, H, N, D); a tensor is its address and its four strides in elements.");
+  m.def("attention_small", small,
+        "Whether out was written: small and plain calls on torch's tensors themselves, unchecked ones too.");
+  m.def(
+      "attention_exchange",
+      [](const py::capsule& api) {
+        const auto* given = static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(api.ptr(), dlpack::kCapsule));
+        if (!given) throw py::error_already_set();
+        if (given->header.version.major == 1 && given->view) exchange = given;
+      },
+      "Take the DLPack exchange API of torch's tensors, without which no call is small.");
   m.def("attention_backward", [](const std::string& isa, int type, const Four& q_shape, const Four& k_shape, const Asked& asked,
                                  int threads, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
                                  const Tensor& out, Address lse, Address dq, Address dk, Address dv) {

@@ -149,7 +149,7 @@ def test_the_command_says_where_a_level_changed(tmp_path):
     place = published(tmp_path, runs([2.0 + 0.002 * (i % 3) for i in range(12)] + [1.6 + 0.002 * (i % 3) for i in range(12)]))
     done = runner.invoke(app, ["history", place])
     assert done.exit_code == 0
-    assert "2025-01-13 0123456789 worse: 0.800× the level before" in done.output
+    assert "2025-01-13 0123456789 worse: 0.800× the level before" in " ".join(done.output.split())
     assert done.output.splitlines()[-1] == "1 series since the last change of versions: 1 of 24 runs"
     (content,) = json.loads(runner.invoke(app, ["history", place, "--benchmark", "attention", "--json"]).stdout)
     assert [shift["run"] for shift in content["segments"][0]["shifts"]] == ["run-12"]

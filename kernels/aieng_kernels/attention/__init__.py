@@ -38,6 +38,8 @@ __all__ = [
     "uninstall",
 ]
 
+_EVERYTHING = (UNLIMITED, UNLIMITED)
+
 
 def attention(
     q: Tensor,
@@ -47,7 +49,7 @@ def attention(
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
-    window_size: tuple[int, int] = (UNLIMITED, UNLIMITED),
+    window_size: tuple[int, int] = _EVERYTHING,
     bottom_right: bool = False,
     softcap: float = 0.0,
     scale: float | None = None,
@@ -64,6 +66,9 @@ def attention(
     ``softcap`` c > 0 makes each scaled score x into c tanh(x / c). ``scale`` is 1/sqrt(D) if None. ``backend`` forces an
     implementation by name; otherwise the best that takes the call is. Raises TypeError or ValueError that names the argument.
     """
+    plain = attn_mask is None and backend is None and window_size is _EVERYTHING and not bottom_right
+    if plain and dropout_p == 0.0 and softcap == 0.0 and (out := ops.small(q, k, v, scale, is_causal)) is not None:
+        return out
     return _checked(q, k, v, attn_mask, is_causal, window_size, bottom_right, softcap, dropout_p, scale, backend)[0]
 
 
@@ -75,7 +80,7 @@ def attention_with_lse(
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
-    window_size: tuple[int, int] = (UNLIMITED, UNLIMITED),
+    window_size: tuple[int, int] = _EVERYTHING,
     bottom_right: bool = False,
     softcap: float = 0.0,
     scale: float | None = None,

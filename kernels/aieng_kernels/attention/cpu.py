@@ -16,6 +16,9 @@ _TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _LARGEST_HEAD_DIM = 256
 _NO_TENSOR = (0, (0, 0, 0, 0))
 
+if (_cpu := native("_cpu")) is not None and (_exchange := getattr(Tensor, "__dlpack_c_exchange_api__", None)) is not None:
+    _cpu.attention_exchange(_exchange)
+
 
 def _tensor(x: Tensor) -> tuple[int, tuple[int, ...]]:
     return x.data_ptr(), x.stride()
@@ -60,6 +63,13 @@ class _Native:
     """The caller holds every tensor whose address is passed until the native call returns."""
 
     isa: str
+
+    @classmethod
+    def small(cls, q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool) -> Tensor | None:
+        """The output alone, of tensors whose fitness the native module judges itself; None, soon, unless they are few and fit."""
+        out = torch.empty_like(q)
+        cpu: Any = native("_cpu")
+        return out if cpu.attention_small(cls.isa, q, k, v, out, scale, is_causal, torch.get_num_threads()) else None
 
     @staticmethod
     def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:

@@ -6,6 +6,7 @@ The public functions check the arguments; here they are taken as checked, except
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NoReturn
 
@@ -28,6 +29,24 @@ _library.define(f"attention_forward(Tensor q, Tensor k, Tensor v, {_OPTIONS}) ->
 _library.define(
     f"attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, {_OPTIONS}) -> (Tensor, Tensor, Tensor)"
 )
+
+
+def small(q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool) -> Tensor | None:
+    """The output of a small call on the CPU that asks for nothing else and is not recorded, by the shortest way there is.
+
+    None where there is none; the general way then finds out what is wrong, if anything is.
+    """
+    if not (is_plain((q, k, v)) and q.is_cpu and type(is_causal) is bool and (scale is None or type(scale) is float)):
+        return None
+    way = _short_way(q.dtype)
+    return None if way is None else way(q, k, v, scale, is_causal)
+
+
+@cache
+def _short_way(dtype: torch.dtype) -> Callable[..., Tensor | None] | None:
+    """``small`` of the implementation that a call on the CPU would take, if it has one."""
+    best = choose("attention", "cpu", DTYPES[dtype])[0] if dtype in DTYPES else None
+    return None if best is None else getattr(best.load(), "small", None)
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None = None) -> tuple[Tensor, Tensor]:

@@ -224,7 +224,7 @@ def test_before_it_starts_a_run_says_what_its_studies_take(monkeypatch):
     }
     for words, expected in told.items():
         done = runner.invoke(app, ["run", *words.split(), "--dry-run"])
-        assert expected in done.output.replace("\n", " "), done.output
+        assert expected in " ".join(done.output.split()), done.output
     assert "about" not in runner.invoke(app, ["run", "attention", "--dry-run"]).output
 
 

@@ -24,10 +24,14 @@ def poisoned() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """``implementation`` and ``dtype``: each declared one that can run here, on its device, in each dtype that it takes."""
+    """``implementation`` and ``dtype``: each declared one that can run here, on its device, in each dtype that it takes.
+
+    Implementations come last, so that one after another is tried at a problem and the yardstick is made once for all of them.
+    """
     if "implementation" in metafunc.fixturenames:
         here = [i for i in declared("attention") if absent(i) is None]
-        cases = [(i, d) for i in here for d in DTYPES if not i.dtypes or str(d).removeprefix("torch.") in i.dtypes]
+        cases = [(i, d) for d in DTYPES for i in here if not i.dtypes or str(d).removeprefix("torch.") in i.dtypes]
         names = [f"{i.name}-{i.device}-{str(d).removeprefix('torch.')}" for i, d in cases]
         metafunc.parametrize(("implementation", "dtype"), cases, ids=names)

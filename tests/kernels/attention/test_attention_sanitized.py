@@ -24,7 +24,7 @@ def test_no_stray_access_and_no_undefined_behaviour(tmp_path: Path) -> None:
         flags_for = runpy.run_path(str(ROOT / "setup.py"))["flags_for"]
     sources = [s for s in sorted((ROOT / "csrc/attention").glob("cpu_*.cpp")) if flags_for(s) is not None]
     common = [
-        str(COMPILER), "-std=c++17", "-O2", "-g", "-fopenmp", "-fno-sanitize-recover=all", "-fsanitize=address,undefined",
+        str(COMPILER), "-std=c++17", "-O2", "-g1", "-fopenmp", "-fno-sanitize-recover=all", "-fsanitize=address,undefined",
         "-DAIENG_KEEP_NO_SCRATCH",
         f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc/common'}", f"-I{ROOT / 'csrc/attention'}",
     ]  # fmt: skip

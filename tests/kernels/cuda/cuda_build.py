@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 CSRC = ROOT / "csrc"
 SHIM = Path(__file__).parent / "shim"
-SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZERS = ("-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 FLAGS = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-fPIC", "-fvisibility=hidden")
 
 
@@ -24,20 +25,26 @@ def compiler() -> str | None:
 
 
 def build(name: str, sources: Sequence[Path], flags: Sequence[str] = (), link: Sequence[str] = ()) -> Path:
-    """The program or library ``name`` from ``sources``; built apart and moved into place, so that two test runs do not meet."""
+    """The program or library ``name`` from ``sources``. Whoever else wants it waits for whoever began."""
     folder = ROOT / "build" / "cuda_shim" / _state(sources, (*flags, *link))
-    target = folder / name
-    if target.exists():
-        return target
-    apart = folder / f"making-{os.getpid()}"
-    apart.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / name).exists():
+            _make(folder / name, sources, flags, link)
+    return folder / name
+
+
+def _make(target: Path, sources: Sequence[Path], flags: Sequence[str], link: Sequence[str]) -> None:
+    """Build it apart and move it into place, so that it is there whole or not at all."""
+    apart = target.parent / f"making-{target.name}"
+    apart.mkdir(exist_ok=True)
     objects = [apart / f"{i}.o" for i in range(len(sources))]
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         list(pool.map(_run, ([*_compile(flags), str(s), "-o", str(o)] for s, o in zip(sources, objects, strict=True))))
-    _run([str(compiler()), *flags, *map(str, objects), "-o", str(apart / name), *link])
-    os.replace(apart / name, target)
+    _run([str(compiler()), *flags, *map(str, objects), "-o", str(apart / target.name), *link])
+    os.replace(apart / target.name, target)
     shutil.rmtree(apart)
-    return target
 
 
 def _compile(flags: Sequence[str]) -> list[str]:

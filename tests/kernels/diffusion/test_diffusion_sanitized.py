@@ -24,7 +24,7 @@ def test_no_stray_access_and_no_undefined_behaviour(tmp_path: Path) -> None:
         if isa == "portable" or platform.machine() == "x86_64":
             sources.append((CSRC / "diffusion" / f"cpu_step_{isa}.cpp", flags))
     common = [
-        str(COMPILER), "-std=c++17", "-O1", "-g", "-fopenmp", "-fno-sanitize-recover=all", "-fsanitize=address,undefined",
+        str(COMPILER), "-std=c++17", "-O1", "-g1", "-fopenmp", "-fno-sanitize-recover=all", "-fsanitize=address,undefined",
         f"-I{CSRC}", f"-I{CSRC / 'common'}", f"-I{CSRC / 'diffusion'}",
     ]  # fmt: skip
     objects = []

@@ -1,0 +1,43 @@
+// A tensor of torch's as DLPack's exchange API shows it: address, shape and strides in one call, none of them into Python.
+// The layout is that of DLPack's ABI, major version 1 (dmlc.github.io/dlpack, "C API").
+#pragma once
+#include <cstdint>
+
+namespace aieng::dlpack {
+
+constexpr int32_t kCpu = 1;
+constexpr uint8_t kFloat = 2, kBfloat = 4;
+constexpr char kCapsule[] = "dlpack_exchange_api";
+
+struct Device {
+  int32_t type, index;
+};
+struct DataType {
+  uint8_t code, bits;
+  uint16_t lanes;
+};
+// Shape and strides, in elements, belong to the tensor.
+struct Tensor {
+  void* data;
+  Device device;
+  int32_t ndim;
+  DataType dtype;
+  int64_t *shape, *strides;
+  uint64_t byte_offset;
+};
+struct Version {
+  uint32_t major, minor;
+};
+struct Header {
+  Version version;
+  Header* previous;
+};
+using Unused = void (*)();
+struct ExchangeApi {
+  Header header;
+  Unused allocate, managed_from_object, managed_to_object;
+  int (*view)(void* object, Tensor* out);  // of an object of the type that the API belongs to; 0 if all is well
+  Unused current_stream;
+};
+
+}  // namespace aieng::dlpack

@@ -1,0 +1,124 @@
+"""Small plain calls on the CPU, which go to the native module at once: the very values of the general way, or that way."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from aieng_kernels._family import candidates
+from aieng_kernels.attention import attention, ops
+from torch import Tensor
+
+BEST = candidates("attention", "cpu", "float32")[0].name
+pytestmark = pytest.mark.skipif(BEST == "reference", reason="the native module is not built")
+Given = tuple[Tensor, Tensor, Tensor]
+Shape = tuple[int, ...]
+
+
+def given(
+    shape: tuple[int, ...] = (2, 4, 17, 32), keys: tuple[int, ...] | None = None, dtype: torch.dtype = torch.float32
+) -> Given:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(s, generator=generator).to(dtype) for s in (shape, keys or shape, keys or shape))
+    return q, k, v
+
+
+def split(x: Tensor) -> Tensor:
+    """Heads that lie inside rows, as a projection leaves them."""
+    return x.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+@pytest.fixture
+def general(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The queries of the calls that went the general way."""
+    went: list[Tensor] = []
+    forward = ops.forward
+    monkeypatch.setattr(ops, "forward", lambda q, *others: (went.append(q), forward(q, *others))[1])
+    return went
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("is_causal", [False, True], ids=["full", "causal"])
+@pytest.mark.parametrize("scale", [None, 0.3])
+@pytest.mark.parametrize(
+    ("shape", "keys"),
+    [((1, 1, 1, 1), None), ((2, 4, 17, 32), None), ((1, 6, 65, 64), (1, 2, 40, 64)), ((3, 2, 5, 256), (3, 1, 130, 256))],
+    ids=str,
+)
+def test_the_values_of_the_general_way(
+    general: list[Tensor], shape: Shape, keys: Shape | None, scale: float | None, is_causal: bool, dtype: torch.dtype
+) -> None:
+    q, k, v = given(shape, keys, dtype)
+    best = candidates("attention", "cpu", str(dtype).removeprefix("torch."))[0].name
+    for change in (lambda x: x, split, lambda x: x[:1].expand(shape[0], -1, -1, -1)):
+        tensors = change(q), change(k), change(v)
+        general.clear()
+        out = attention(*tensors, scale=scale, is_causal=is_causal)
+        assert not general
+        due = attention(*tensors, scale=scale, is_causal=is_causal, backend=best)
+        assert len(general) == 1
+        assert torch.equal(out, due)
+        assert out.stride() == due.stride()
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_parameters_where_no_gradient_is_wanted(general: list[Tensor], context: type[torch.no_grad]) -> None:
+    q, k, v = (torch.nn.Parameter(x) for x in given())
+    with context():
+        out = attention(q, k, v)
+    assert not general
+    assert not out.requires_grad
+    assert attention(q, k, v).requires_grad
+    assert len(general) == 1
+
+
+def test_what_is_not_small_and_plain_goes_the_general_way(general: list[Tensor]) -> None:
+    q, k, v = given()
+    seed = torch.get_rng_state()
+    others = {
+        "a strided last dimension": lambda: attention(q.mT.contiguous().mT, k, v),
+        "float64": lambda: attention(q.double(), k.double(), v.double()),
+        "a large head": lambda: attention(*given((1, 1, 3, 260))),
+        "many rows": lambda: attention(*given((1, 1, (1 << 16) + 1, 2), (1, 1, 1, 2))),
+        "no keys": lambda: attention(q, k[:, :, :0], v[:, :, :0]),
+        "a mask": lambda: attention(q, k, v, attn_mask=torch.ones(17, 17, dtype=torch.bool)),
+        "a window": lambda: attention(q, k, v, window_size=(3, 0)),
+        "bottom-right": lambda: attention(q, k[:, :, :5], v[:, :, :5], is_causal=True, bottom_right=True),
+        "softcap": lambda: attention(q, k, v, softcap=5.0),
+        "dropout": lambda: attention(q, k, v, dropout_p=0.5),
+        "an int scale": lambda: attention(q, k, v, scale=1),
+        "a recorded call": lambda: attention(q.clone().requires_grad_(), k, v),
+    }
+    for call in others.values():
+        general.clear()
+        call()
+        assert len(general) == 1
+    assert not torch.equal(seed, torch.get_rng_state())  # dropout drew its seed
+
+
+WRONG = {
+    "k must have q's batch": lambda q, k, v: (q, k[:1], v),
+    "k must have a number of heads": lambda q, k, v: (q, k[:, :3], v[:, :3]),
+    "k must have q's head dim": lambda q, k, v: (q, k[..., :16], v[..., :16]),
+    "v must have k's shape": lambda q, k, v: (q, k, v[:, :, :3]),
+    "v must have q's dtype": lambda q, k, v: (q, k, v.half()),
+}
+
+
+@pytest.mark.parametrize("named", WRONG)
+def test_what_does_not_fit_is_named(named: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{named}"):
+        attention(*WRONG[named](*given()))
+
+
+def test_several_threads_at_once() -> None:
+    """Each has a row sum's room of its own."""
+    problems = [given((1, 2, 1 + 30 * n, 16)) for n in range(8)]
+    due = [attention(*p, backend=BEST) for p in problems]
+
+    def call(n: int) -> bool:
+        return all(torch.equal(attention(*problems[n]), due[n]) for _ in range(50))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(call, range(8)))
