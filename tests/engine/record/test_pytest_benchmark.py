@@ -37,7 +37,7 @@ def saved(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("perf")
     (folder / "test_perf.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_perf.py", "--benchmark-json=out.json"]
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}  # beside others it measures not
+    alone = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}  # as one of several it would measure nothing
     subprocess.run(command, cwd=folder, check=True, capture_output=True, env=alone)
     return folder / "out.json"
 
