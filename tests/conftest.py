@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-LONGEST = ("redteam_corpus", "attention_sanitized", "cuda_attention", "runner", "triton_compiled", "checkouts", "fuzz")
+LONGEST = ("attention_sanitized", "cuda_attention", "runner", "triton_compiled", "checkouts", "fuzz")
 """Files of tests that take minutes: they begin, so that where several run at once none of them is left for the end."""
 
 
