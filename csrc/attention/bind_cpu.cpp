@@ -102,10 +102,11 @@ ViewOf<Pointed*> view(const dlpack::Tensor& t) {
   return {static_cast<char*>(t.data) + t.byte_offset, t.strides[0], t.strides[1], t.strides[2]};
 }
 
-// The forward pass of tensors as they are, asked for a scale (that of D if none) and causality alone. False, and nothing is done,
-// where they do not fit together, or are so many that time is no matter: whoever asked then goes the way of the checks.
+// The forward pass of tensors as they are, asked for a scale (that of D if none), causality and `grouped` heads alone. False, and
+// nothing is done, where they do not fit together, or are so many that time is no matter: whoever asked then goes the way of the
+// checks.
 bool small(const std::string& isa, py::handle q, py::handle k, py::handle v, py::handle out, std::optional<double> scale,
-           bool causal, int threads) {
+           bool causal, bool grouped, int threads) {
   constexpr int64_t kMostRows = 1 << 16, kLargestHeadDim = 256;
   if (!exchange) return false;
   std::array<dlpack::Tensor, 4> seen;
@@ -118,7 +119,8 @@ bool small(const std::string& isa, py::handle q, py::handle k, py::handle v, py:
   const Four queries = shape(0), keys = shape(1);
   const bool fit = keys == shape(2) && queries == shape(3) && queries[0] == keys[0] && queries[3] == keys[3];
   const int64_t rows = queries[0] * queries[1] * queries[2];
-  if (!fit || queries[1] % keys[1] || queries[3] > kLargestHeadDim || rows > kMostRows) return false;
+  if (!fit || (grouped ? queries[1] % keys[1] != 0 : queries[1] != keys[1]) || queries[3] > kLargestHeadDim || rows > kMostRows)
+    return false;
   thread_local std::vector<float> lse;
   lse.resize(std::max<size_t>(lse.size(), static_cast<size_t>(rows)));
   const double factor = scale.value_or(1 / std::sqrt(static_cast<double>(queries[3])));

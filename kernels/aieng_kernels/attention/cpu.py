@@ -65,11 +65,12 @@ class _Native:
     isa: str
 
     @classmethod
-    def small(cls, q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool) -> Tensor | None:
+    def small(cls, q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool, grouped: bool) -> Tensor | None:
         """The output alone, of tensors whose fitness the native module judges itself; None, soon, unless they are few and fit."""
         out = torch.empty_like(q)
         cpu: Any = native("_cpu")
-        return out if cpu.attention_small(cls.isa, q, k, v, out, scale, is_causal, torch.get_num_threads()) else None
+        done = cpu.attention_small(cls.isa, q, k, v, out, scale, is_causal, grouped, torch.get_num_threads())
+        return out if done else None
 
     @staticmethod
     def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:

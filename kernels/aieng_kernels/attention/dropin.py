@@ -13,8 +13,8 @@ from aieng_kernels.attention import checks, ops
 from aieng_kernels.attention.options import UNLIMITED, Options
 
 FEWEST_PRODUCTS = 1 << 22
-"""Multiply-adds of q k^T from which ours is called on a CPU: below, getting to a kernel through Python costs more than it saves
-(as measured on a Xeon with AVX-512, in float32, with two threads)."""
+"""Multiply-adds of q k^T from which ours is called on a CPU where :func:`ops.small` does not do: below, getting to a kernel through
+Python costs more than it saves (as measured on a Xeon with AVX-512, in float32, with two threads)."""
 
 
 def scaled_dot_product_attention(
@@ -31,11 +31,16 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """``torch.nn.functional.scaled_dot_product_attention`` with our kernels under it.
 
-    Small calls on a CPU go to torch's own function, which is sooner done, and so does what is not fused: a mask that wants a
-    gradient, fewer than 3 dimensions, value of another shape than key, batches that broadcast, float64, other devices, and every
-    wrong argument, which torch reports. Dropout draws its seed from torch's default generator, and then drops other weights than
-    torch would. ``backend`` forces one of our implementations by name; ValueError if the call is one that is not fused.
+    Small calls on a CPU that are recorded for a gradient, or ask for a mask or dropout, go to torch's own function, which is sooner
+    done, and so does what is not fused: a mask that wants a gradient, fewer than 3 dimensions, value of another shape than key,
+    batches that broadcast, float64, other devices, and every wrong argument, which torch reports. Dropout draws its seed from
+    torch's default generator, and then drops other weights than torch would. ``backend`` forces one of our implementations by name;
+    ValueError if the call is one that is not fused.
     """
+    if attn_mask is None and dropout_p == 0.0 and backend is None:
+        out = ops.small(query, key, value, scale, is_causal, enable_gqa)
+        if out is not None:
+            return out
     reason = _too_small(query, key) if backend is None else None
     reason = reason or _not_fused(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
     if reason is None and query.ndim == 4:

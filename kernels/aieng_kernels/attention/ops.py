@@ -31,15 +31,17 @@ _library.define(
 )
 
 
-def small(q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool) -> Tensor | None:
+def small(q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool, grouped: bool = True) -> Tensor | None:
     """The output of a small call on the CPU that asks for nothing else and is not recorded, by the shortest way there is.
 
-    None where there is none; the general way then finds out what is wrong, if anything is.
+    ``grouped``: k and v may have fewer heads than q. None where there is no such way; the general one then finds out what is
+    wrong, if anything is.
     """
-    if not (is_plain((q, k, v)) and q.is_cpu and type(is_causal) is bool and (scale is None or type(scale) is float)):
+    asked = type(is_causal) is bool and type(grouped) is bool and (scale is None or type(scale) is float)
+    if not (asked and is_plain((q, k, v)) and q.is_cpu):
         return None
     way = _short_way(q.dtype)
-    return None if way is None else way(q, k, v, scale, is_causal)
+    return None if way is None else way(q, k, v, scale, is_causal, grouped)
 
 
 @cache

@@ -39,7 +39,7 @@ benchmark = Study(
     title="CLIP: images and captions in one space",
     summary="Captioned scenes of 24 kinds, 4 of them kept from training: zero-shot accuracy by prompt beside a supervised ViT's.",
     baseline="clip_transformers",
-    full={device: grid(scenes=20000, batch=64, epochs=6) for device in ("cpu", "cuda")},
+    full={device: grid(scenes=20000, batch=64, epochs=5) for device in ("cpu", "cuda")},
     quick={device: grid(scenes=4000, batch=32, epochs=2) for device in ("cpu", "cuda")},
     metrics=(
         *figures_of(

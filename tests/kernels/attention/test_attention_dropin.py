@@ -106,8 +106,8 @@ def test_a_mask_that_wants_a_gradient_gets_it():
     assert mask.grad is not None
 
 
-def test_small_calls_are_torchs(monkeypatch):
-    """Bit for bit, dropout too; from the limit on, ours."""
+def test_small_calls_that_are_recorded_or_ask_for_more_are_torchs(monkeypatch):
+    """Bit for bit, dropout too; from the limit on, ours, as small ones are that are neither."""
     monkeypatch.undo()
     q, k, v = tensors(*QKV)
     results = []
@@ -117,6 +117,16 @@ def test_small_calls_are_torchs(monkeypatch):
     assert torch.equal(*results)
     q, k, v = tensors(*[(2, 4, 128, 32)] * 3)
     assert q.numel() * 128 == dropin.FEWEST_PRODUCTS
+    with mock.patch.object(dropin.functional, "scaled_dot_product_attention", side_effect=ZeroDivisionError):
+        for heads in (4, 2):
+            shared = {"enable_gqa": heads == 2}
+            torch.testing.assert_close(
+                scaled_dot_product_attention(q[:, :, 1:], k[:, :heads], v[:, :heads], **shared),
+                scaled_dot_product_attention(q[:, :, 1:], k[:, :heads], v[:, :heads], **shared, backend="reference"),
+            )
+        with pytest.raises(ZeroDivisionError):
+            scaled_dot_product_attention(q[:, :, 1:], k[:, :2], v[:, :2])
+    q.requires_grad_()
     with mock.patch.object(dropin.ops, "forward", side_effect=ZeroDivisionError):
         scaled_dot_product_attention(q[:, :, 1:], k, v)
         with pytest.raises(ZeroDivisionError):
