@@ -31,8 +31,8 @@ benchmark = Study(
     metrics=figures_of(Metric("accuracy", "", "higher", "test accuracy", floor=ACCURACY_FLOOR, quick_floor=QUICK_FLOOR), TARGET),
     seeds=3,
     quick_seeds=1,
-    minutes=9,
-    quick_minutes=0.5,
+    minutes=7,
+    quick_minutes=0.25,
     preload=PRELOAD,
 )
 

@@ -58,8 +58,8 @@ benchmark = Study(
     ),
     seeds=3,
     quick_seeds=1,
-    minutes=6,
-    quick_minutes=0.5,
+    minutes=3,
+    quick_minutes=0.25,
     preload=PRELOAD,
 )
 

@@ -37,7 +37,7 @@ benchmark = Study(
     metrics=figures_of(Metric("accuracy", "", "higher", "test accuracy", floor=ACCURACY_FLOOR, quick_floor=QUICK_FLOOR), TARGET),
     seeds=3,
     quick_seeds=1,
-    minutes=4,
+    minutes=3,
     quick_minutes=0.25,
     preload=PRELOAD,
 )

@@ -47,7 +47,7 @@ benchmark = Study(
     ),
     seeds=3,
     quick_seeds=1,
-    minutes=5,
+    minutes=3.5,
     quick_minutes=0.25,
     preload=PRELOAD,
 )

@@ -36,7 +36,7 @@ benchmark = Study(
     ),
     seeds=3,
     quick_seeds=1,
-    minutes=8,
+    minutes=7.5,
     quick_minutes=0.25,
     preload=PRELOAD,
 )

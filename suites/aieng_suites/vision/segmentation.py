@@ -45,8 +45,8 @@ benchmark = Study(
     metrics=figures_of(Metric("miou", "", "higher", "test mIoU", floor=MIOU_FLOOR, quick_floor=QUICK_FLOOR), TARGET),
     seeds=5,
     quick_seeds=1,
-    minutes=8,
-    quick_minutes=0.5,
+    minutes=10,
+    quick_minutes=0.25,
     preload=PRELOAD,
 )
 

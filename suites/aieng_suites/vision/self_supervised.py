@@ -50,7 +50,7 @@ benchmark = Study(
     seeds=5,
     quick_seeds=1,
     minutes=6,
-    quick_minutes=0.5,
+    quick_minutes=0.25,
     preload=PRELOAD,
 )
 

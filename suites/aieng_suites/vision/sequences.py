@@ -38,8 +38,8 @@ benchmark = Study(
     metrics=figures_of(Metric("exact_match", "", "higher", "test sequences wholly right", floor=FLOOR), TARGET, "sequences"),
     seeds=3,
     quick_seeds=1,
-    minutes=5,
-    quick_minutes=0.5,
+    minutes=4,
+    quick_minutes=0.25,
     preload=PRELOAD,
 )
 

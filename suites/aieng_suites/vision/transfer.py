@@ -48,8 +48,8 @@ benchmark = Study(
     ),
     seeds=5,
     quick_seeds=1,
-    minutes=13,
-    quick_minutes=0.5,
+    minutes=9,
+    quick_minutes=0.25,
     preload=PRELOAD,
 )
 
