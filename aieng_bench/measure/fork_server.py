@@ -63,8 +63,8 @@ class ForkServer:
             os.close(output)
             raise
         finally:
-            _adopt_orphans(False)
             os.close(theirs)
+            _adopt_orphans(False)
         return Forked(pid, os.fdopen(output, "rb", buffering=0))
 
     def close(self) -> None:
