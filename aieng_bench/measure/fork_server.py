@@ -52,7 +52,10 @@ class ForkServer:
         theirs.close()
 
     def fork(self, module: str, arguments: Sequence[str], mark: str, descriptor: int) -> Forked:
-        """Start ``module`` as a worker that keeps ``descriptor``, a socket, as its own. Raises OSError where that cannot be."""
+        """Start ``module`` as a worker that keeps ``descriptor``, a socket, as its own.
+
+        Raises OSError where that cannot be, and from then on.
+        """
         output, theirs = os.pipe()
         try:
             request = json.dumps({"module": module, "arguments": list(arguments), "mark": mark}).encode()
@@ -61,6 +64,7 @@ class ForkServer:
             pid = int(self._answer())
         except BaseException:
             os.close(output)
+            self.close()  # or an answer that comes late would be taken for that to the next request
             raise
         finally:
             os.close(theirs)

@@ -1,4 +1,5 @@
-// Python bindings of the CPU attention kernels: addresses and numbers in, one function a pass, the instruction set by name.
+// Python bindings of the CPU attention kernels: addresses and numbers in, one function a pass, the instruction set by name; small
+// plain calls with the tensors themselves.
 #include <pybind11/stl.h>
 
 #include <algorithm>
@@ -155,7 +156,7 @@ AIENG_BIND(attention) {
       },
       "Shapes are (B, H, N, D); a tensor is its address and its four strides in elements.");
   m.def("attention_small", small,
-        "Whether out was written: small and plain calls on torch's tensors themselves, unchecked ones too.");
+        "Whether out was written: not where the tensors, which nobody has checked, do not fit or are many.");
   m.def(
       "attention_exchange",
       [](const py::capsule& api) {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aieng_bench.measure import process
+from aieng_bench.measure import fork_server, process
 from aieng_bench.measure.fork_server import Forked, ForkServer
 from aieng_bench.measure.process import LOG_BYTES, MARK, Failure, Worker, worker_environment
 from aieng_bench.record.schema import Outcome
@@ -50,8 +50,8 @@ def state(pid: int) -> str:
         return "gone"
 
 
-def within(seconds: float, done: Callable[[], bool]) -> bool:
-    end = time.monotonic() + seconds
+def soon(done: Callable[[], bool]) -> bool:
+    end = time.monotonic() + LONG
     while not done() and time.monotonic() < end:
         time.sleep(0.02)
     return done()
@@ -59,7 +59,7 @@ def within(seconds: float, done: Callable[[], bool]) -> bool:
 
 def gone(pid: int) -> bool:
     """Dead, or a zombie that only waits for whoever inherited it."""
-    return within(LONG, lambda: gone_now(pid))
+    return soon(lambda: gone_now(pid))
 
 
 def test_ten_megabytes_there_and_back(puppet: Worker) -> None:
@@ -151,7 +151,7 @@ def gone_now(pid: int) -> bool:
 def test_grandchildren_of_one_that_died_first_die_too(puppet: Worker) -> None:
     mark = puppet.mark
     assert failure(puppet, "litter_and_die").outcome is Outcome.CRASHED
-    assert within(LONG, lambda: not marked(mark))
+    assert soon(lambda: not marked(mark))
 
 
 def marked(mark: str) -> list[str]:
@@ -175,8 +175,19 @@ def test_forks_have_what_the_server_imported_and_marks_of_their_own(server: Fork
         assert set(process.marked(worker.mark)) == {worker.pid, child}
     for worker in workers:
         worker.close()
-    assert within(LONG, lambda: not any(marked(worker.mark) for worker in workers))
+    assert soon(lambda: not any(marked(worker.mark) for worker in workers))
     assert not Path(f"/proc/{workers[0].pid}").exists()
+
+
+def test_a_late_answer_is_not_taken_for_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = worker_environment("tuned", tmp_path)
+    with closing(ForkServer((), variables)) as server:
+        monkeypatch.setattr(fork_server, "START_S", 0.0)
+        for _ in range(2):
+            with closing(Worker("toy_suite.puppet", variables, server=server)) as worker:
+                assert isinstance(worker._process, subprocess.Popen)
+                assert worker.ask("echo", LONG, x=1) == {"x": 1}
+            monkeypatch.undo()
 
 
 def test_a_worker_is_started_where_the_server_died(tmp_path: Path) -> None:
