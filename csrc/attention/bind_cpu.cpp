@@ -103,36 +103,72 @@ ViewOf<Pointed*> view(const dlpack::Tensor& t) {
   return {static_cast<char*>(t.data) + t.byte_offset, t.strides[0], t.strides[1], t.strides[2]};
 }
 
-// The forward pass of tensors as they are, asked for a scale (that of D if none), causality and `grouped` heads alone. False, and
-// nothing is done, where they do not fit together, or are so many that time is no matter: whoever asked then goes the way of the
-// checks.
-bool small(const std::string& isa, py::handle q, py::handle k, py::handle v, py::handle out, std::optional<double> scale,
-           bool causal, bool grouped, int threads) {
-  constexpr int64_t kMostRows = 1 << 16, kLargestHeadDim = 256;
-  if (!exchange) return false;
-  std::array<dlpack::Tensor, 4> seen;
-  const std::array<py::handle, 4> objects{q, k, v, out};
-  for (size_t i = 0; i < 4; ++i)
+Four shape(const dlpack::Tensor& t) { return {t.shape[0], t.shape[1], t.shape[2], t.shape[3]}; }
+
+// The tensors of a small call as they are, and their type; none where they do not have one that such a call takes.
+template <size_t kCount>
+std::optional<Type> look(const std::array<py::handle, kCount>& objects, std::array<dlpack::Tensor, kCount>& seen) {
+  if (!exchange) return {};
+  std::optional<Type> type;
+  for (size_t i = 0; i < kCount; ++i) {
     if (exchange->view(objects[i].ptr(), &seen[i])) throw py::error_already_set();
-  const auto type = type_of(seen[0]);
-  if (!type || type_of(seen[1]) != type || type_of(seen[2]) != type || type_of(seen[3]) != type) return false;
-  const auto shape = [&](size_t i) { return Four{seen[i].shape[0], seen[i].shape[1], seen[i].shape[2], seen[i].shape[3]}; };
-  const Four queries = shape(0), keys = shape(1);
-  const bool fit = keys == shape(2) && queries == shape(3) && queries[0] == keys[0] && queries[3] == keys[3];
+    const auto found = type_of(seen[i]);
+    if (!found || (i > 0 && found != type)) return {};
+    type = found;
+  }
+  return type;
+}
+
+// Asked for a scale (that of D if none) and causality alone.
+Problem plain_problem(const Four& q, const Four& k, Type type, std::optional<double> scale, bool causal, int threads) {
+  const double factor = scale.value_or(1 / std::sqrt(static_cast<double>(q[3])));
+  const Asked asked{static_cast<float>(factor), {-1, causal ? 0 : -1, false}, 0, {}, {0, 0, 1}, {}};
+  return problem(q, k, static_cast<int>(type), asked, threads);
+}
+
+// The forward pass of tensors as they are, with `grouped` heads or not; lse may be 0. False, and nothing is done, where they do not
+// fit together, or are so many that time is no matter: whoever asked then goes the way of the checks.
+bool small(const std::string& isa, py::handle q, py::handle k, py::handle v, py::handle out, Address lse,
+           std::optional<double> scale, bool causal, bool grouped, int threads) {
+  constexpr int64_t kMostRows = 1 << 16, kLargestHeadDim = 256;
+  std::array<dlpack::Tensor, 4> seen;
+  const auto type = look<4>({q, k, v, out}, seen);
+  if (!type) return false;
+  const Four queries = shape(seen[0]), keys = shape(seen[1]);
+  const bool fit = keys == shape(seen[2]) && queries == shape(seen[3]) && queries[0] == keys[0] && queries[3] == keys[3];
   const int64_t rows = queries[0] * queries[1] * queries[2];
   if (!fit || (grouped ? queries[1] % keys[1] != 0 : queries[1] != keys[1]) || queries[3] > kLargestHeadDim || rows > kMostRows)
     return false;
-  thread_local std::vector<float> lse;
-  lse.resize(std::max<size_t>(lse.size(), static_cast<size_t>(rows)));
-  const double factor = scale.value_or(1 / std::sqrt(static_cast<double>(queries[3])));
-  const Asked asked{static_cast<float>(factor), {-1, causal ? 0 : -1, false}, 0, {}, {0, 0, 1}, {}};
-  const Forward f{problem(queries, keys, static_cast<int>(*type), asked, threads),
+  thread_local std::vector<float> dropped;
+  if (!lse) dropped.resize(std::max<size_t>(dropped.size(), static_cast<size_t>(rows)));
+  const Forward f{plain_problem(queries, keys, *type, scale, causal, threads),
                   view(seen[0]),
                   view(seen[1]),
                   view(seen[2]),
                   view<void>(seen[3]),
-                  lse.data()};
+                  lse ? aieng::pointer<float>(lse) : dropped.data()};
   run(isa, f, AIENG_EACH(forward));
+  return true;
+}
+
+// The backward pass of what small() took, whose results lie contiguously. False, and nothing is done, where dout is of another
+// kind.
+bool small_backward(const std::string& isa, py::handle dout, py::handle q, py::handle k, py::handle v, py::handle out, Address lse,
+                    Address dq, Address dk, Address dv, std::optional<double> scale, bool causal, int threads) {
+  std::array<dlpack::Tensor, 5> seen;
+  const auto type = look<5>({dout, q, k, v, out}, seen);
+  if (!type || shape(seen[0]) != shape(seen[1])) return false;
+  const Backward f{plain_problem(shape(seen[1]), shape(seen[2]), *type, scale, causal, threads),
+                   view(seen[0]),
+                   view(seen[1]),
+                   view(seen[2]),
+                   view(seen[3]),
+                   view(seen[4]),
+                   aieng::pointer<const float>(lse),
+                   aieng::pointer<void>(dq),
+                   aieng::pointer<void>(dk),
+                   aieng::pointer<void>(dv)};
+  run(isa, f, AIENG_EACH(backward));
   return true;
 }
 }  // namespace
@@ -157,6 +193,7 @@ AIENG_BIND(attention) {
       "Shapes are (B, H, N, D); a tensor is its address and its four strides in elements.");
   m.def("attention_small", small,
         "Whether out was written: not where the tensors, which nobody has checked, do not fit or are many.");
+  m.def("attention_small_backward", small_backward, "Whether dq, dk and dv were written, of tensors that attention_small took.");
   m.def(
       "attention_exchange",
       [](const py::capsule& api) {

@@ -28,6 +28,10 @@ def _address(x: Tensor | None) -> int:
     return 0 if x is None else x.data_ptr()
 
 
+def _contiguous_like(*tensors: Tensor) -> list[Tensor]:
+    return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in tensors]
+
+
 def _mask(q: Tensor | None, mask: Tensor | None) -> tuple[int, tuple[int, tuple[int, ...]]]:
     """Its kind, as Mask::Kind in cpu_api.h, and where it lies."""
     if mask is None:
@@ -65,12 +69,30 @@ class _Native:
     isa: str
 
     @classmethod
-    def small(cls, q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool, grouped: bool) -> Tensor | None:
-        """The output alone, of tensors whose fitness the native module judges itself; None, soon, unless they are few and fit."""
+    def small(
+        cls, q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool, grouped: bool, lse: Tensor | None = None
+    ) -> Tensor | None:
+        """The output of tensors whose fitness the native module judges itself; None, soon, unless they are few and fit.
+
+        ``lse`` is written too if given.
+        """
         out = torch.empty_like(q)
         cpu: Any = native("_cpu")
-        done = cpu.attention_small(cls.isa, q, k, v, out, scale, is_causal, grouped, torch.get_num_threads())
+        done = cpu.attention_small(cls.isa, q, k, v, out, _address(lse), scale, is_causal, grouped, torch.get_num_threads())
         return out if done else None
+
+    @classmethod
+    def small_backward(
+        cls, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, scale: float | None, is_causal: bool
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The gradients of a call that :meth:`small` took; None if dout is of another kind."""
+        dq, dk, dv = _contiguous_like(q, k, v)
+        results = (dq.data_ptr(), dk.data_ptr(), dv.data_ptr())
+        cpu: Any = native("_cpu")
+        done = cpu.attention_small_backward(
+            cls.isa, dout, q, k, v, out, lse.data_ptr(), *results, scale, is_causal, torch.get_num_threads()
+        )
+        return (dq, dk, dv) if done else None
 
     @staticmethod
     def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:
@@ -89,7 +111,7 @@ class _Native:
     def backward(
         cls, dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, o: Options
     ) -> tuple[Tensor, Tensor, Tensor]:
-        dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
+        dq, dk, dv = _contiguous_like(q, k, v)
         inputs = (_tensor(dout), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr())
         cpu: Any = native("_cpu")
         cpu.attention_backward(*_problem(cls.isa, q, k, o), *inputs, dq.data_ptr(), dk.data_ptr(), dv.data_ptr())

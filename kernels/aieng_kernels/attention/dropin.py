@@ -31,10 +31,10 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """``torch.nn.functional.scaled_dot_product_attention`` with our kernels under it.
 
-    Small calls on a CPU that are recorded for a gradient, or ask for a mask or dropout, go to torch's own function, which is sooner
-    done, and so does what is not fused: a mask that wants a gradient, fewer than 3 dimensions, value of another shape than key,
-    batches that broadcast, float64, other devices, and every wrong argument, which torch reports. Dropout draws its seed from
-    torch's default generator, and then drops other weights than torch would. ``backend`` forces one of our implementations by name;
+    Small calls on a CPU that ask for a mask or dropout go to torch's own function, which is sooner done, and so does what is not
+    fused: a mask that wants a gradient, fewer than 3 dimensions, value of another shape than key, batches that broadcast, float64,
+    other devices, and every wrong argument, which torch reports. Dropout draws its seed from torch's default generator, and then
+    drops other weights than torch would. ``backend`` forces one of our implementations by name;
     ValueError if the call is one that is not fused.
     """
     if attn_mask is None and dropout_p == 0.0 and backend is None:

@@ -6,7 +6,6 @@ The public functions check the arguments; here they are taken as checked, except
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
 from typing import Any, NoReturn
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from aieng_kernels._dispatch import is_plain
 from aieng_kernels._family import Implementation, choose
-from aieng_kernels.attention.options import Options
+from aieng_kernels.attention.options import UNLIMITED, Options
 
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
 
@@ -32,23 +31,31 @@ _library.define(
 
 
 def small(q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool, grouped: bool = True) -> Tensor | None:
-    """The output of a small call on the CPU that asks for nothing else and is not recorded, by the shortest way there is.
+    """The output of a small call on the CPU that asks for nothing else, by the shortest way there is.
 
     ``grouped``: k and v may have fewer heads than q. None where there is no such way; the general one then finds out what is
     wrong, if anything is.
     """
     asked = type(is_causal) is bool and type(grouped) is bool and (scale is None or type(scale) is float)
-    if not (asked and is_plain((q, k, v)) and q.is_cpu):
+    if not (asked and is_plain((q, k, v), recorded=True) and q.is_cpu):
         return None
     way = _short_way(q.dtype)
-    return None if way is None else way(q, k, v, scale, is_causal, grouped)
+    if way is None:
+        return None
+    asked_of = (q, k, v, scale, is_causal, grouped)
+    out: Tensor | None = _apply_small(*asked_of, way) if _recorded(q, k, v) else way.small(*asked_of)
+    return out
 
 
 @cache
-def _short_way(dtype: torch.dtype) -> Callable[..., Tensor | None] | None:
-    """``small`` of the implementation that a call on the CPU would take, if it has one."""
-    best = choose("attention", "cpu", DTYPES[dtype])[0] if dtype in DTYPES else None
-    return None if best is None else getattr(best.load(), "small", None)
+def _short_way(dtype: torch.dtype) -> Any:
+    """The class of the implementation that a call on the CPU would take, if it takes small ones by a way of their own."""
+    best = choose("attention", "cpu", DTYPES[dtype])[0].load() if dtype in DTYPES else None
+    return best if hasattr(best, "small") else None
+
+
+def _recorded(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    return torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None = None) -> tuple[Tensor, Tensor]:
@@ -56,7 +63,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None = N
     results: tuple[Tensor, Tensor]
     if not is_plain((q, k, v, *o.tensors), recorded=True):
         results = torch.ops.aieng.attention_forward.default(q, k, v, *o, backend)
-    elif torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
+    elif _recorded(q, k, v):
         results = _apply(q, k, v, o, backend)
     else:
         results = _run_forward(q, k, v, o, backend)
@@ -116,11 +123,40 @@ class Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-        return (*_gradients(ctx, dout), None, None)
+        return (*_gradients_kept(ctx, dout), None, None)
 
 
+class SmallAttention(torch.autograd.Function):
+    """A small call that is recorded: its output, or None, and nothing is recorded, where the short way does not take it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool, grouped: bool, way: Any
+    ) -> Tensor | None:
+        lse = torch.empty(q.shape[:-1], dtype=torch.float32)
+        out: Tensor | None = way.small(q, k, v, scale, is_causal, grouped, lse)
+        if out is not None:
+            ctx.save_for_backward(q, k, v, out, lse)
+            ctx.asked = way, scale, is_causal
+            ctx.set_materialize_grads(False)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor | None) -> tuple[Tensor | None, ...]:
+        way, scale, is_causal = ctx.asked
+        tensors = ctx.saved_tensors
+        gradients = None
+        if dout is not None and is_plain((dout, *tensors)):
+            gradients = way.small_backward(_rows(dout), *tensors, scale, is_causal)
+        if gradients is None:
+            o = Options(scale=softmax_scale(tensors[0], scale), right=0 if is_causal else UNLIMITED)
+            gradients = _gradients(dout, tensors, o, None)
+        return (*gradients, None, None, None, None)
+
+
+# ``apply`` without its search for functorch's transforms and what they leave behind: neither of them is plain.
 _apply: Any = super(torch.autograd.Function, Attention).apply
-"""``Attention.apply`` without its search for functorch's transforms and what they leave behind: neither of them is plain."""
+_apply_small: Any = super(torch.autograd.Function, SmallAttention).apply
 
 
 def _backward(
@@ -153,15 +189,20 @@ def _save(ctx: Any, tensors: tuple[Tensor, ...], o: Options, backend: str | None
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx: Any, dout: Tensor | None) -> tuple[Tensor | None, ...]:
-    """(dq, dk, dv) from what :func:`_save` kept; None each where no gradient comes in."""
+def _gradients_kept(ctx: Any, dout: Tensor | None) -> tuple[Tensor | None, ...]:
+    """(dq, dk, dv) from what :func:`_save` kept."""
+    saved = ctx.saved_tensors
+    return _gradients(dout, saved[:5], ctx.options.holding(saved[5:]), ctx.backend)
+
+
+def _gradients(dout: Tensor | None, kept: tuple[Tensor, ...], o: Options, backend: str | None) -> tuple[Tensor | None, ...]:
+    """(dq, dk, dv) from (q, k, v, out, lse); None each where no gradient comes in."""
     if dout is None:
         return None, None, None
-    q, k, v, out, lse, *tensors = ctx.saved_tensors
-    o = ctx.options.holding(tensors)
-    if is_plain((dout, q, k, v, out, lse, *tensors)):
-        return _run_backward(dout, q, k, v, out, lse, o, ctx.backend)
-    gradients: tuple[Tensor, ...] = torch.ops.aieng.attention_backward.default(dout, q, k, v, out, lse, *o, ctx.backend)
+    q, k, v, out, lse = kept
+    if is_plain((dout, *kept, *o.tensors)):
+        return _run_backward(dout, q, k, v, out, lse, o, backend)
+    gradients: tuple[Tensor, ...] = torch.ops.aieng.attention_backward.default(dout, *kept, *o, backend)
     return gradients
 
 
@@ -171,7 +212,7 @@ def _save_operator(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 
 def _operator_gradients(ctx: Any, dout: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    return (*_gradients(ctx, dout), *(None,) * (len(Options._fields) + 1))
+    return (*_gradients_kept(ctx, dout), *(None,) * (len(Options._fields) + 1))
 
 
 def _no_second_order(ctx: Any, *_: Any) -> NoReturn:

@@ -106,8 +106,8 @@ def test_a_mask_that_wants_a_gradient_gets_it():
     assert mask.grad is not None
 
 
-def test_small_calls_that_are_recorded_or_ask_for_more_are_torchs(monkeypatch):
-    """Bit for bit, dropout too; from the limit on, ours, as small ones are that are neither."""
+def test_small_calls_that_ask_for_more_are_torchs(monkeypatch):
+    """Bit for bit, dropout too; from the limit on, ours, as small ones are that ask for nothing, recorded or not."""
     monkeypatch.undo()
     q, k, v = tensors(*QKV)
     results = []
@@ -126,8 +126,9 @@ def test_small_calls_that_are_recorded_or_ask_for_more_are_torchs(monkeypatch):
             )
         with pytest.raises(ZeroDivisionError):
             scaled_dot_product_attention(q[:, :, 1:], k[:, :2], v[:, :2])
-    q.requires_grad_()
-    with mock.patch.object(dropin.ops, "forward", side_effect=ZeroDivisionError):
-        scaled_dot_product_attention(q[:, :, 1:], k, v)
+        q.requires_grad_()
+        assert scaled_dot_product_attention(q[:, :, 1:], k, v).requires_grad
+        mask = torch.ones(128, 128, dtype=torch.bool)
         with pytest.raises(ZeroDivisionError):
-            scaled_dot_product_attention(q, k, v)
+            scaled_dot_product_attention(q[:, :, 1:], k, v, attn_mask=mask[1:])
+        scaled_dot_product_attention(q, k, v, attn_mask=mask)

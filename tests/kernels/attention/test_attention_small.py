@@ -38,14 +38,20 @@ def general(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return went
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("is_causal", [False, True], ids=["full", "causal"])
-@pytest.mark.parametrize("scale", [None, 0.3])
-@pytest.mark.parametrize(
+dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+causality = pytest.mark.parametrize("is_causal", [False, True], ids=["full", "causal"])
+scales = pytest.mark.parametrize("scale", [None, 0.3])
+shapes = pytest.mark.parametrize(
     ("shape", "keys"),
     [((1, 1, 1, 1), None), ((2, 4, 17, 32), None), ((1, 6, 65, 64), (1, 2, 40, 64)), ((3, 2, 5, 256), (3, 1, 130, 256))],
     ids=str,
 )
+
+
+@dtypes
+@causality
+@scales
+@shapes
 def test_the_values_of_the_general_way(
     general: list[Tensor], shape: Shape, keys: Shape | None, scale: float | None, is_causal: bool, dtype: torch.dtype
 ) -> None:
@@ -70,7 +76,54 @@ def test_parameters_where_no_gradient_is_wanted(general: list[Tensor], context: 
     assert not general
     assert not out.requires_grad
     assert attention(q, k, v).requires_grad
-    assert len(general) == 1
+
+
+@dtypes
+@causality
+@scales
+@shapes
+def test_the_gradients_of_the_general_way(
+    general: list[Tensor], shape: Shape, keys: Shape | None, scale: float | None, is_causal: bool, dtype: torch.dtype
+) -> None:
+    tensors = [x.requires_grad_() for x in given(shape, keys, dtype)]
+    best = candidates("attention", "cpu", str(dtype).removeprefix("torch."))[0].name
+    incoming = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    for change in (lambda x: x, split):
+        for dout in (incoming, split(incoming), incoming.mT.contiguous().mT, incoming[:1, :1].expand(shape)):
+            general.clear()
+            got = torch.autograd.grad(attention(*map(change, tensors), scale=scale, is_causal=is_causal), tensors, dout)
+            assert not general
+            out = attention(*map(change, tensors), scale=scale, is_causal=is_causal, backend=best)
+            due = torch.autograd.grad(out, tensors, dout)
+            assert len(general) == 1
+            for x, y in zip(got, due, strict=True):
+                assert torch.equal(x, y)
+
+
+def test_only_the_gradients_that_are_wanted(general: list[Tensor]) -> None:
+    q, k, v = given()
+    k.requires_grad_()
+    out = attention(q, k, v)
+    out.backward(torch.ones_like(out), retain_graph=True)
+    first = k.grad
+    assert first is not None
+    assert q.grad is None
+    assert v.grad is None
+    k.grad = None
+    out.backward(torch.ones_like(out))
+    assert torch.equal(k.grad, first)
+    assert not general
+
+
+def test_a_recorded_call_keeps_what_autograd_promises() -> None:
+    q, k, v = given()
+    q.requires_grad_()
+    with pytest.raises(NotImplementedError, match="second-order"):
+        torch.autograd.grad(attention(q, k, v).sum(), q, create_graph=True)[0].sum().backward()
+    out = attention(q, k, v)
+    k.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
 
 
 def test_what_is_not_small_and_plain_goes_the_general_way(general: list[Tensor]) -> None:
@@ -88,7 +141,7 @@ def test_what_is_not_small_and_plain_goes_the_general_way(general: list[Tensor])
         "softcap": lambda: attention(q, k, v, softcap=5.0),
         "dropout": lambda: attention(q, k, v, dropout_p=0.5),
         "an int scale": lambda: attention(q, k, v, scale=1),
-        "a recorded call": lambda: attention(q.clone().requires_grad_(), k, v),
+        "many rows, recorded": lambda: attention(*(x.requires_grad_() for x in given((1, 1, (1 << 16) + 1, 2), (1, 1, 1, 2)))),
     }
     for call in others.values():
         general.clear()
