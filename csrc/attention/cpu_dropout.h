@@ -21,7 +21,8 @@ class Dropped {
       : f_(f),
         S_(f.lengths.longest_q ? f.lengths.longest_q : f.S),
         blocks_(ceil_div(f.lengths.longest_k ? f.lengths.longest_k : f.T, 4)),
-        last_(static_cast<uint32_t>(f.dropout.dropped - 1)) {}
+        last_(static_cast<uint32_t>(f.dropout.dropped - 1)),
+        keys_(f.dropout.seed) {}
 
   // Ones and zeros of one query, `keys` of them rounded up to 4 kLanes, from `key` on, a multiple of 4.
   void of_keys(const Sequence& s, int64_t head, int64_t query, int64_t key, int64_t keys, float* kept) const {
@@ -57,7 +58,7 @@ class Dropped {
 
   void of_counters(Wide even, Wide odd, Vec kept[4]) const {
     Wide c[2][4] = {{even, even >> 32, Wide{}, Wide{}}, {odd, odd >> 32, Wide{}, Wide{}}};
-    for (Wide* half : c) philox_rounds<WideLanes>(half, f_.dropout.seed);
+    philox_rounds<WideLanes>(c, keys_);
     for (int w = 0; w < 4; ++w) {
       const Words32 words = (Words32)((c[0][w] & 0xffffffffu) | c[1][w] << 32);
       kept[w] = (Vec)((Words32)(words > last_) & 0x3f800000u);
@@ -67,6 +68,7 @@ class Dropped {
   const Problem& f_;
   const int64_t S_, blocks_;
   const uint32_t last_;
+  const PhiloxKeys<WideLanes> keys_;
 };
 
 }  // namespace aieng::attention::AIENG_ISA

@@ -31,23 +31,39 @@ AIENG_HD void philox4x32_10(std::uint32_t c[4], std::uint32_t k0, std::uint32_t 
   }
 }
 
-// The same of a block a lane. V offers 32-bit words in 64-bit lanes, whose upper halves may hold anything: set64, mul32 (of the
-// lower halves, both halves of the product), high (the upper half moved down), xor3.
+// The keys of the ten rounds in every lane, for philox_rounds.
 template <class V>
-AIENG_HD void philox_rounds(typename V::Int c[4], std::uint64_t seed) {
-  const typename V::Int m0 = V::set64(kPhiloxM0), m1 = V::set64(kPhiloxM1);
-  std::uint32_t k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
+struct PhiloxKeys {
+  explicit PhiloxKeys(std::uint64_t seed) {
+    std::uint32_t k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
+    for (int round = 0; round < 10; ++round, k0 += kPhiloxW0, k1 += kPhiloxW1) {
+      even[round] = V::set64(k0);
+      odd[round] = V::set64(k1);
+    }
+  }
+  typename V::Int even[10], odd[10];
+};
+
+template <class V>
+AIENG_HD void philox_round(typename V::Int c[4], typename V::Int k0, typename V::Int k1) {
+  const typename V::Int a = V::mul32(V::set64(kPhiloxM0), c[0]), b = V::mul32(V::set64(kPhiloxM1), c[2]);
+  c[0] = V::xor3(V::high(b), c[1], k0);
+  c[1] = b;
+  c[2] = V::xor3(V::high(a), c[3], k1);
+  c[3] = a;
+}
+
+// philox4x32_10 of a block a lane, of two such vectors in step, so that one's multiplications fill the other's waits. V offers
+// 32-bit words in 64-bit lanes, whose upper halves may hold anything: set64, mul32 (of the lower halves, both halves of the
+// product), high (the upper half moved down), xor3.
+template <class V>
+AIENG_HD void philox_rounds(typename V::Int c[2][4], const PhiloxKeys<V>& keys) {
 #if !defined(__CUDACC__)
 #pragma GCC unroll 10
 #endif
   for (int round = 0; round < 10; ++round) {
-    const typename V::Int a = V::mul32(m0, c[0]), b = V::mul32(m1, c[2]);
-    c[0] = V::xor3(V::high(b), c[1], V::set64(k0));
-    c[1] = b;
-    c[2] = V::xor3(V::high(a), c[3], V::set64(k1));
-    c[3] = a;
-    k0 += kPhiloxW0;
-    k1 += kPhiloxW1;
+    philox_round<V>(c[0], keys.even[round], keys.odd[round]);
+    philox_round<V>(c[1], keys.even[round], keys.odd[round]);
   }
 }
 

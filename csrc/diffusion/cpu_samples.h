@@ -127,11 +127,9 @@ inline float magnitude_at(const float* x, std::int64_t count, std::int64_t rank,
   return float_from_bits(prefix);
 }
 
-// The quantile of |x| as torch.quantile interpolates it; NaN if any is.
-inline double magnitude_quantile(const float* x, std::int64_t count, double ratio) {
+// The magnitude at `rank` in ascending order, and `weight` of the way to the next, as torch.quantile interpolates; NaN if any is.
+inline double magnitude_between(const float* x, std::int64_t count, std::int64_t rank, double weight) {
   constexpr std::uint32_t kInfinity = 0x7F800000u;
-  const double position = ratio * static_cast<double>(count - 1);
-  const std::int64_t rank = static_cast<std::int64_t>(position);
   std::int64_t until = 0;
   const float low = magnitude_at(x, count, rank, until);
   std::uint32_t next = ~0u, most = 0;
@@ -141,10 +139,70 @@ inline double magnitude_quantile(const float* x, std::int64_t count, double rati
     if (magnitude > bits_from_float(low) && magnitude < next) next = magnitude;
   }
   if (most > kInfinity) return static_cast<double>(float_from_bits(most));
-  const double weight = position - static_cast<double>(rank);
   if (weight == 0) return low;
   const double high = until > rank + 1 ? low : float_from_bits(next);
   return low + weight * (high - low);
+}
+
+// A magnitude that the `wanted` largest of x0 very likely reach, and few others: from a number of probes, of which those that are
+// due and some more reach it. 0 where that would be many of the probes, or of so few elements.
+template <class T>
+float likely_bar(const Coefficients& k, const Tensors<T>& a, std::int64_t begin, std::int64_t count, std::int64_t wanted) {
+  constexpr int kProbes = 1024, kMost = 64;
+  const double due = static_cast<double>(kProbes) * static_cast<double>(wanted) / static_cast<double>(count);
+  const double most = due + 4 * __builtin_sqrt(due) + 8;
+  if (count < 4 * kProbes || most > kMost) return 0;
+  const int last = static_cast<int>(most) - 1;
+  float largest[kMost] = {};  // ascending
+  for (int n = 0; n < kProbes; ++n) {
+    const std::int64_t i = begin + n * count / kProbes;
+    const float magnitude = __builtin_fabsf(k.p * widen(a.sample[i]) + k.q * guided(k, a, i));
+    if (!(magnitude > largest[0])) continue;
+    int place = 0;
+    for (; place < last && largest[place + 1] < magnitude; ++place) largest[place] = largest[place + 1];
+    largest[place] = magnitude;
+  }
+  return largest[0];
+}
+
+// Those x0 of a sample, before any clip, whose magnitudes are not below the bar; how many. `kept` has room for all.
+template <class V, class T>
+std::int64_t originals(const Coefficients& k, const Tensors<T>& a, std::int64_t begin, std::int64_t end, float bar, float* kept) {
+  const Vectors<V> v(k);
+  std::int64_t i = begin, n = 0;
+  for (; i + V::kWidth <= end; i += V::kWidth) {
+    n += V::keep(kept + n, V::fma(v.p, V::load(a.sample + i), V::mul(v.q, guided<V>(v, a, i))), bar);
+  }
+  for (; i < end; ++i) {
+    const float original = k.p * widen(a.sample[i]) + k.q * guided(k, a, i);
+    if (!(__builtin_fabsf(original) < bar)) kept[n++] = original;
+  }
+  return n;
+}
+
+// V::keep for a lane set without an instruction for it.
+template <class V>
+AIENG_HD int keep_each(float* at, typename V::Float x, float bar) {
+  float lanes[V::kWidth];
+  V::store(lanes, x);
+  int n = 0;
+  for (int i = 0; i < V::kWidth; ++i) {
+    at[n] = lanes[i];
+    n += !(__builtin_fabsf(lanes[i]) < bar);
+  }
+  return n;
+}
+
+// The quantile `ratio` of a sample's |x0|, before any clip; `room` is for as many floats.
+template <class V, class T>
+double original_quantile(const Coefficients& k, const Tensors<T>& a, std::int64_t begin, std::int64_t end, double ratio,
+                         float* room) {
+  const std::int64_t count = end - begin;
+  const double position = ratio * static_cast<double>(count - 1);
+  const std::int64_t rank = static_cast<std::int64_t>(position);
+  std::int64_t kept = originals<V>(k, a, begin, end, likely_bar(k, a, begin, count, count - rank), room);
+  if (kept < count - rank) kept = originals<V>(k, a, begin, end, 0.0f, room);
+  return magnitude_between(room, kept, rank - (count - kept), position - static_cast<double>(rank));
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 // The step's loop, written once: each instruction set's file includes it with its own lane set V, and keeps its copy to itself.
 //
 // V offers the lanes of philox.h, and: kWidth floats; load, store and stream (a store past the caches, address aligned to kAlign)
-// of float, Half and BFloat16; clamp, where NaN passes; normals(seed, offset, block, z): the 4 * kWidth normals from Philox block
-// `block` on, in order, as four vectors.
+// of float, Half and BFloat16; clamp, where NaN passes; keep(at, x, bar): stores those lanes of x whose magnitudes are not below
+// the bar one after the other, with no more than kWidth floats written, and says how many they are; normals(seed, offset, block,
+// groups, z): 4 * kWidth normals for each of `groups`, from Philox block `block` on, in order.
 #pragma once
 #include <cstring>
 #include <memory>
@@ -17,21 +18,22 @@ namespace aieng::diffusion {
 namespace {
 
 enum class Noise { kNone, kGiven, kPhilox };
+// Normals made before the elements that take them: enough for two short loops, few beside a first-level cache; a multiple of every
+// block.
+constexpr std::int64_t kNormals = 512;
 
-// 4 * kWidth elements from index i on; `first` is the Philox block of the first.
+// 4 * kWidth elements from index i on; `normals` are theirs, read with kPhilox.
 template <class V, Noise kNoise, bool kHistory, bool kStream, class T>
-AIENG_HD void block(const Vectors<V>& k, const Tensors<T>& a, std::int64_t i, const Step& step, std::uint64_t first) {
+AIENG_HD void block(const Vectors<V>& k, const Tensors<T>& a, std::int64_t i, const float* normals) {
   using F = typename V::Float;
-  F z[4];
-  if constexpr (kNoise == Noise::kPhilox) V::normals(step.seed, step.offset, first, z);
   for (int v = 0; v < 4; ++v, i += V::kWidth) {
     const F x = V::load(a.sample + i);
     const F e = guided<V>(k, a, i);
     const F original = V::clamp(V::fma(k.p, x, V::mul(k.q, e)), k.low, k.high);
     F previous = V::fma(k.r, original, V::fma(k.s, x, V::mul(k.t, e)));
     if constexpr (kHistory) previous = V::fma(k.h, V::load(a.history + i), previous);
-    if constexpr (kNoise == Noise::kGiven) z[v] = V::load(a.noise + i);
-    if constexpr (kNoise != Noise::kNone) previous = V::fma(k.sigma, z[v], previous);
+    if constexpr (kNoise == Noise::kGiven) previous = V::fma(k.sigma, V::load(a.noise + i), previous);
+    if constexpr (kNoise == Noise::kPhilox) previous = V::fma(k.sigma, V::load(normals + v * V::kWidth), previous);
     if constexpr (kStream) {
       V::stream(a.out + i, previous);
       if (a.x0) V::stream(a.x0 + i, original);
@@ -55,7 +57,9 @@ void part(const Vectors<V>& k, const Tensors<T>& a, std::int64_t i, std::int64_t
     if (from[n]) std::memcpy(in[n] + skipped, from[n] + i, count * sizeof(T));
   }
   const Tensors<T> buffers{at[0], at[1], at[2], at[3], at[4], out[0], a.x0 ? out[1] : nullptr};
-  block<V, kNoise, kHistory, false>(k, buffers, 0, step, static_cast<std::uint64_t>(i) / 4);
+  alignas(64) float normals[kBlock];
+  if constexpr (kNoise == Noise::kPhilox) V::normals(step.seed, step.offset, static_cast<std::uint64_t>(i) / 4, 1, normals);
+  block<V, kNoise, kHistory, false>(k, buffers, 0, normals);
   std::memcpy(a.out + i, out[0] + skipped, count * sizeof(T));
   if (a.x0) std::memcpy(a.x0 + i, out[1] + skipped, count * sizeof(T));
 }
@@ -70,14 +74,23 @@ void range(const Tensors<T>& a, const Step& step, std::int64_t begin, std::int64
     part<V, kNoise, kHistory>(k, a, i, first, step);
     i += first;
   }
-  for (; i + kBlock <= end; i += kBlock) block<V, kNoise, kHistory, kStream>(k, a, i, step, static_cast<std::uint64_t>(i) / 4);
+  if constexpr (kNoise == Noise::kPhilox) {
+    alignas(64) float normals[kNormals];
+    while (i + kBlock <= end) {
+      const int groups = static_cast<int>((end - i < kNormals ? end - i : kNormals) / kBlock);
+      V::normals(step.seed, step.offset, static_cast<std::uint64_t>(i) / 4, groups, normals);
+      for (int g = 0; g < groups; ++g, i += kBlock) block<V, kNoise, kHistory, kStream>(k, a, i, normals + g * kBlock);
+    }
+  } else {
+    for (; i + kBlock <= end; i += kBlock) block<V, kNoise, kHistory, kStream>(k, a, i, nullptr);
+  }
   if (i < end) part<V, kNoise, kHistory>(k, a, i, end - i, step);
   if (kStream) V::fence();
 }
 
 // What a sample's rescaling and threshold make of the coefficients.
 template <class V, class T>
-Coefficients sample_coefficients(const Step& step, const Tensors<T>& a, std::int64_t begin, std::int64_t end, float* original) {
+Coefficients sample_coefficients(const Step& step, const Tensors<T>& a, std::int64_t begin, std::int64_t end, float* room) {
   Coefficients k = step.k;
   if (step.rescale > 0 && a.uncond) {
     const double scale = step.rescale * deviation_ratio<V>(k, a, begin, end) + (1 - step.rescale);
@@ -85,13 +98,7 @@ Coefficients sample_coefficients(const Step& step, const Tensors<T>& a, std::int
     k.t = static_cast<float>(k.t * scale);
   }
   if (step.ratio > 0 && begin < end) {
-    const Vectors<V> v(k);
-    std::int64_t i = begin;
-    for (; i + V::kWidth <= end; i += V::kWidth) {
-      V::store(original + i, V::fma(v.p, V::load(a.sample + i), V::mul(v.q, guided<V>(v, a, i))));
-    }
-    for (; i < end; ++i) original[i] = k.p * widen(a.sample[i]) + k.q * guided(k, a, i);
-    double s = magnitude_quantile(original + begin, end - begin, step.ratio);
+    double s = original_quantile<V>(k, a, begin, end, step.ratio, room + begin);
     if (s < 1) s = 1;
     if (s > step.most) s = step.most;
     // clip(x0, s) / s = clip(x0 / s, 1)
@@ -106,12 +113,12 @@ Coefficients sample_coefficients(const Step& step, const Tensors<T>& a, std::int
 template <class V, class T, class Range>
 void run_samples(const Step& step, const Tensors<T>& a, int threads, const Range& range) {
   const std::int64_t size = step.samples ? step.count / step.samples : 0;
-  const std::unique_ptr<float[]> original(step.ratio > 0 ? new float[step.count] : nullptr);
+  const std::unique_ptr<float[]> room(step.ratio > 0 ? new float[step.count] : nullptr);
   parallel_ranges(step.samples, 1, step.samples < threads ? static_cast<int>(step.samples) : threads,
                   [&](std::int64_t first, std::int64_t last) {
                     for (std::int64_t n = first; n < last; ++n) {
                       Step one = step;
-                      one.k = sample_coefficients<V>(step, a, n * size, (n + 1) * size, original.get());
+                      one.k = sample_coefficients<V>(step, a, n * size, (n + 1) * size, room.get());
                       range(one, n * size, (n + 1) * size);
                     }
                   });

@@ -48,8 +48,9 @@ struct Avx2 {
   }
   static AIENG_HD void fence() { _mm_sfence(); }
 
-  static AIENG_HD void normals(std::uint64_t seed, std::uint64_t offset, std::uint64_t block, Float z[4]) {
-    philox_normals<Avx2>(seed, offset, block, z);
+  static AIENG_HD int keep(float* at, Float x, float bar) { return keep_each<Avx2>(at, x, bar); }
+  static void normals(std::uint64_t seed, std::uint64_t offset, std::uint64_t block, int groups, float* z) {
+    philox_normals<Avx2>(seed, offset, block, groups, z);
   }
   static AIENG_HD Int set64(std::uint64_t x) { return _mm256_set1_epi64x(static_cast<long long>(x)); }
   static AIENG_HD Int add64(Int a, Int b) { return _mm256_add_epi64(a, b); }

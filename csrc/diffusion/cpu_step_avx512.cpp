@@ -55,8 +55,13 @@ struct Avx512 {
   }
   static AIENG_HD void fence() { _mm_sfence(); }
 
-  static AIENG_HD void normals(std::uint64_t seed, std::uint64_t offset, std::uint64_t block, Float z[4]) {
-    philox_normals<Avx512>(seed, offset, block, z);
+  static AIENG_HD int keep(float* at, Float x, float bar) {
+    const __mmask16 kept = _mm512_cmp_ps_mask(_mm512_abs_ps(x), set(bar), _CMP_NLT_UQ);
+    _mm512_storeu_ps(at, _mm512_maskz_compress_ps(kept, x));
+    return __builtin_popcount(kept);
+  }
+  static void normals(std::uint64_t seed, std::uint64_t offset, std::uint64_t block, int groups, float* z) {
+    philox_normals<Avx512>(seed, offset, block, groups, z);
   }
   static AIENG_HD Int set64(std::uint64_t x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
   static AIENG_HD Int add64(Int a, Int b) { return _mm512_add_epi64(a, b); }

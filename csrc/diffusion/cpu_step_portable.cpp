@@ -54,17 +54,20 @@ struct Portable {
   }
   static AIENG_HD void fence() {}
 
-  static AIENG_HD void normals(std::uint64_t seed, std::uint64_t offset, std::uint64_t block, Float z[4]) {
-    Float u[4];
-    for (int b = 0; b < kWidth; ++b) {
-      std::uint32_t words[4];
-      philox_block(seed, offset, block + static_cast<std::uint64_t>(b), words);
-      for (int w = 0; w < 4; ++w) u[w][b] = uniform(words[w]);
+  static AIENG_HD int keep(float* at, Float x, float bar) { return keep_each<Portable>(at, x, bar); }
+  static void normals(std::uint64_t seed, std::uint64_t offset, std::uint64_t block, int groups, float* z) {
+    for (int g = 0; g < groups; ++g) {
+      Float u[4];
+      for (int b = 0; b < kWidth; ++b) {
+        std::uint32_t words[4];
+        philox_block(seed, offset, block++, words);
+        for (int w = 0; w < 4; ++w) u[w][b] = uniform(words[w]);
+      }
+      Float n[4];
+      box_muller<Portable>(u[0], u[1], n[0], n[1]);
+      box_muller<Portable>(u[2], u[3], n[2], n[3]);
+      for (int b = 0; b < kWidth; ++b, z += 4) store(z, Float{n[0][b], n[1][b], n[2][b], n[3][b]});
     }
-    Float n[4];
-    box_muller<Portable>(u[0], u[1], n[0], n[1]);
-    box_muller<Portable>(u[2], u[3], n[2], n[3]);
-    for (int b = 0; b < kWidth; ++b) z[b] = Float{n[0][b], n[1][b], n[2][b], n[3][b]};
   }
 };
 
