@@ -142,13 +142,32 @@ def test_quantiles_between_equal_and_neighbouring_magnitudes(implementation: Imp
 
 
 @with_samples
+@pytest.mark.parametrize("ratio", [0.5, 0.99, 0.995, 1.0])
+@pytest.mark.parametrize("large", ["anywhere", "every twelfth", "all but every twelfth", "first", "none"])
+def test_quantiles_of_large_samples(implementation: Implementation, ratio: float, large: str) -> None:
+    """Wherever the largest lie: the CPU probes a sample at even distances, here of twelve, to leave most of it out."""
+    x = torch.randn(2, 12288, generator=torch.Generator().manual_seed(0))
+    if large == "none":
+        x[:] = x.sign() * 3
+    elif large != "anywhere":
+        places = torch.arange(12288)
+        x[:, {"every twelfth": places % 12 == 0, "all but every twelfth": places % 12 != 0, "first": places < 400}[large]] *= 100
+    x = x.to(implementation.device)
+    got = diffusion_step(x, x, Coefficients(1.0, 0.0, 1.0, 0.0, 0.0, 0.0), threshold=(ratio, 1e30), backend=implementation.name)
+    # torch's own, the definition's, has its rank in float32; a rank beside it would be a thousandth away
+    s = torch.quantile(x.double().abs(), ratio, dim=1, keepdim=True).clamp(min=1)
+    torch.testing.assert_close(got.prev_sample.double(), x.double().clamp(-s, s) / s, atol=1e-6, rtol=1e-5)
+
+
+@with_samples
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_a_sample_with_no_quantile_spoils_itself_alone(implementation: Implementation, bad: float) -> None:
+@pytest.mark.parametrize("size", [50, 5000])
+def test_a_sample_with_no_quantile_spoils_itself_alone(implementation: Implementation, bad: float, size: int) -> None:
     """NaN makes its sample NaN, as torch.quantile does; an infinity is one large number, held by the bound."""
-    x = torch.randn(3, 50, device=implementation.device)
+    x = torch.randn(3, size, device=implementation.device)
     x[1, 7] = bad
     only_x = Coefficients(1.0, 0.0, 1.0, 0.0, 0.0, 0.0)
-    got = diffusion_step(x, torch.zeros_like(x), only_x, threshold=(0.9, 4.0), backend=implementation.name)[1]
+    got = diffusion_step(x, torch.zeros_like(x), only_x, threshold=(1 - 4.5 / size, 4.0), backend=implementation.name)[1]
     assert got is not None
     assert not got[[0, 2]].isnan().any()
     if bad != bad:

@@ -74,7 +74,7 @@ def compare(name: str, tolerance: float = 2e-5, loop: dict[str, Any] | None = No
 def test_euler(schedule: str, spacing: str, prediction: str, zero_snr: bool) -> None:
     if prediction == "sample" and zero_snr:
         pytest.skip("diffusers loses x0 beside x = 4096 times as large")
-    for sigmas, final in itertools.product(("", "use_karras_sigmas", "use_exponential_sigmas"), ("zero", "sigma_min")):
+    for sigmas, final in itertools.product(("", "use_karras_sigmas", "use_beta_sigmas"), ("zero", "sigma_min")):
         config: dict[str, Any] = {sigmas: True} if sigmas else {}
         tolerance = 1e-4 if zero_snr else 2e-5
         compare(
@@ -86,6 +86,8 @@ def test_euler(schedule: str, spacing: str, prediction: str, zero_snr: bool) -> 
 def test_euler_otherwise() -> None:
     compare("EulerDiscreteScheduler", prediction_type="v_prediction", timestep_type="continuous", use_karras_sigmas=True)
     compare("EulerDiscreteScheduler", use_karras_sigmas=True, sigma_min=0.05, sigma_max=9.0)
+    compare("EulerDiscreteScheduler", use_beta_sigmas=True, sigma_min=0.05, sigma_max=9.0)
+    compare("EulerDiscreteScheduler", use_exponential_sigmas=True)
     compare("EulerDiscreteScheduler", loop={"s_churn": 3.0, "s_tmin": 0.1, "s_tmax": 10.0, "s_noise": 1.01})
     compare("EulerDiscreteScheduler", trained_betas=[0.001 * i for i in range(1, 20)], num_train_timesteps=19)
 
@@ -116,7 +118,9 @@ def test_euler_ancestral(schedule: str, spacing: str, prediction: str, zero_snr:
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
 @pytest.mark.parametrize("algorithm", ["dpmsolver++", "sde-dpmsolver++"])
 def test_dpm(schedule: str, spacing: str, prediction: str, algorithm: str) -> None:
-    for order, solver, final, lower in itertools.product((1, 2), ("midpoint", "heun"), ("zero", "sigma_min"), (True, False)):
+    for order, solver, final, lower in itertools.product((1, 2, 3), ("midpoint", "heun"), ("zero", "sigma_min"), (True, False)):
+        if order == 3 and solver == "heun":
+            continue  # the same there
         compare(
             "DPMSolverMultistepScheduler", beta_schedule=schedule, timestep_spacing=spacing, prediction_type=prediction,
             algorithm_type=algorithm, solver_order=order, solver_type=solver, final_sigmas_type=final, lower_order_final=lower,
@@ -124,10 +128,54 @@ def test_dpm(schedule: str, spacing: str, prediction: str, algorithm: str) -> No
         )  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")  # diffusers', of these two
+@schedules
+@spacings
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("algorithm", ["dpmsolver", "sde-dpmsolver"])
+def test_dpm_of_noise(schedule: str, spacing: str, prediction: str, algorithm: str) -> None:
+    orders = (1, 2, 3) if algorithm == "dpmsolver" else (1, 2)
+    for order, solver, lower, thresholding in itertools.product(orders, ("midpoint", "heun"), (True, False), (True, False)):
+        # From a level of 20,000 one of 4 is reached by a difference of numbers thousands of times as large.
+        far = schedule == "squaredcos_cap_v2" and spacing != "leading"
+        compare(
+            "DPMSolverMultistepScheduler", beta_schedule=schedule, timestep_spacing=spacing, prediction_type=prediction,
+            algorithm_type=algorithm, solver_order=order, solver_type=solver, final_sigmas_type="sigma_min",
+            lower_order_final=lower, thresholding=thresholding, sample_max_value=2.0, steps_offset=1,
+            tolerance=2e-3 if far else 1e-4,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("algorithm", ["dpmsolver++", "sde-dpmsolver++"])
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("prediction", ["flow_prediction", "epsilon", "v_prediction"])
+def test_dpm_of_flows(algorithm: str, order: int, prediction: str) -> None:
+    for shift, final, steps in itertools.product((1.0, 3.0), ("zero", "sigma_min"), (3, 17)):
+        compare(
+            "DPMSolverMultistepScheduler", use_flow_sigmas=True, flow_shift=shift, prediction_type=prediction,
+            algorithm_type=algorithm, solver_order=order, final_sigmas_type=final, loop={"steps": steps}, tolerance=1e-4,
+        )  # fmt: skip
+
+
+def test_a_run_shifts_its_levels() -> None:
+    pair = [lib.DPMSolverMultistepScheduler(use_flow_sigmas=True, use_dynamic_shifting=True) for lib in (diffusers, ours)]
+    x, noise = torch.randn(SHAPE), torch.randn(SHAPE)
+    for mu in (1.15, None, 0.5):
+        for scheduler in pair:
+            scheduler.set_timesteps(8, mu=mu)
+        assert torch.equal(pair[0].sigmas, pair[1].sigmas)
+        at = pair[0].timesteps[3:5]
+        torch.testing.assert_close(*(scheduler.add_noise(x, noise, at) for scheduler in pair))
+
+
 @pytest.mark.parametrize("algorithm", ["dpmsolver++", "sde-dpmsolver++"])
 @pytest.mark.parametrize(
     "config",
     [
+        {"use_beta_sigmas": True},
+        {"solver_order": 3, "use_karras_sigmas": True},
+        {"solver_order": 3, "thresholding": True, "sample_max_value": 2.0},
+        {"prediction_type": "flow_prediction"},
         {"use_karras_sigmas": True},
         {"use_exponential_sigmas": True},
         {"use_lu_lambdas": True},
@@ -235,19 +283,10 @@ def test_configurations_go_both_ways(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "config"),
     [
-        ("EulerDiscreteScheduler", {"use_beta_sigmas": True}),
         ("EulerAncestralDiscreteScheduler", {"prediction_type": "sample"}),
-        *(
-            ("DPMSolverMultistepScheduler", config)
-            for config in (
-                {"solver_order": 3},
-                {"algorithm_type": "dpmsolver"},
-                {"use_flow_sigmas": True},
-                {"use_beta_sigmas": True},
-                {"use_dynamic_shifting": True},
-                {"prediction_type": "flow_prediction"},
-            )
-        ),
+        ("DPMSolverMultistepScheduler", {"solver_order": 4}),
+        ("DPMSolverMultistepScheduler", {"solver_order": 3, "algorithm_type": "sde-dpmsolver"}),
+        ("DPMSolverMultistepScheduler", {"time_shift_type": "linear"}),
     ],
     ids=str,
 )
@@ -263,6 +302,10 @@ def test_wrong_arguments_are_named() -> None:
         ("num_inference_steps", lambda: dpm.step(x, 1, x)),
         ("give one of", lambda: euler.set_timesteps(3, sigmas=[1.0])),
         ("give one of", lambda: dpm.set_timesteps()),
+        ("mu must not", lambda: dpm.set_timesteps(3, mu=1.0)),
+        ("with use_flow_sigmas", lambda: ours.DPMSolverMultistepScheduler(use_flow_sigmas=True).set_timesteps(timesteps=[3])),
+        ("final_sigmas_type", lambda: ours.DPMSolverMultistepScheduler(algorithm_type="dpmsolver")),
+        ("prediction_type", lambda: ours.DPMSolverMultistepScheduler(prediction_type="noise")),
         ("timestep must be", lambda: euler.step(x, 3, x)),
         ("timestep=", lambda: euler.step(x, 0.5, x)),
         ("only one of", lambda: ours.EulerDiscreteScheduler(use_karras_sigmas=True, use_exponential_sigmas=True)),

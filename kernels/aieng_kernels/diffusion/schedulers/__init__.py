@@ -7,7 +7,8 @@ Same constructors, configurations (``scheduler_config.json`` loads in either lib
   seeded from torch's default generator, so ``torch.manual_seed`` fixes a run; the numbers are others than ``torch.randn``'s.
 - ``guided_step`` takes the outputs with and without the condition, and combines them in the same pass over memory.
 - ``backend=`` forces an implementation.
-- Learned variances, churn, and tensors that need a gradient go through plain torch, and dynamic thresholding on a GPU.
+- Learned variances, churn, and tensors that need a gradient go through plain torch, and what a step of third order has of the
+  oldest estimate.
 - The predicted original has the sample's dtype, where Euler's of ``diffusers`` is float32.
 - ``from_pretrained`` reads local folders only.
 - Where ``diffusers`` gives NaN: an ``eta`` that leaves 1 − ᾱ_prev − σ² below zero is a ValueError (rounding apart), and

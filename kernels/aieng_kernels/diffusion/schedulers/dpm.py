@@ -1,4 +1,4 @@
-"""DPM-Solver++ and its SDE form, of first and second order (arXiv:2211.01095), with the interface of ``diffusers``."""
+"""DPM-Solver (arXiv:2206.00927), DPM-Solver++ (arXiv:2211.01095) and their SDE forms with the interface of ``diffusers``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from aieng_kernels.diffusion.schedulers.output import SchedulerOutput
 
 _RENAMED = {"algorithm_type": {"deis": "dpmsolver++"}, "solver_type": dict.fromkeys(("logrho", "bh1", "bh2"), "midpoint")}
 """Values of other solvers' configurations, and what they become here, as in ``diffusers``."""
+_SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
+"""Arguments that each choose the levels of a run, instead of a spacing of its timesteps."""
 
 
 class DPMSolverMultistepScheduler(levels.NoiseLevelScheduler):
     """A multistep solver in the half log signal-to-noise ratio λ. The arguments are ``diffusers.DPMSolverMultistepScheduler``'s.
 
-    Refused: ``solver_order`` 3, ``algorithm_type`` dpmsolver and sde-dpmsolver, ``use_beta_sigmas``, ``use_flow_sigmas``,
-    ``use_dynamic_shifting``, flow prediction.
+    ``use_beta_sigmas`` needs scipy. A step of third order adds its two older estimates in a pass of its own, in plain torch; in the
+    SDE form its last term has the sign that ``diffusers`` gives it, not the one that makes it small with the step.
+    ``algorithm_type`` sde-dpmsolver has no third order, there or here.
     """
 
     def __init__(
@@ -62,15 +65,21 @@ class DPMSolverMultistepScheduler(levels.NoiseLevelScheduler):
         self._internal_dict = Config({**self._internal_dict, **renamed})
         levels.refuse(
             self.config,
-            solver_order=(1, 2),
-            algorithm_type=("dpmsolver++", "sde-dpmsolver++"),
+            solver_order=(1, 2) if algorithm_type == "sde-dpmsolver" else (1, 2, 3),
+            algorithm_type=("dpmsolver++", "sde-dpmsolver++", "dpmsolver", "sde-dpmsolver"),
             solver_type=("midpoint", "heun"),
-            prediction_type=("epsilon", "sample", "v_prediction"),
-            use_beta_sigmas=(False, None),
-            use_flow_sigmas=(False, None),
-            use_dynamic_shifting=(False, None),
+            time_shift_type=("exponential",),
         )
-        levels.one_of(self.config, "use_karras_sigmas", "use_exponential_sigmas", "use_lu_lambdas")
+        self._of_noise = self.config.algorithm_type in ("dpmsolver", "sde-dpmsolver")
+        predictions = ("epsilon", "sample", "v_prediction", *(() if self._of_noise else ("flow_prediction",)))
+        if prediction_type not in predictions:
+            raise ValueError(f"prediction_type={prediction_type!r} must be {', '.join(predictions)} with {algorithm_type}")
+        if self._of_noise and final_sigmas_type == "zero":
+            raise ValueError(f"final_sigmas_type='zero' must be sigma_min with {algorithm_type}, which cannot reach it")
+        levels.one_of(self.config, *_SPACINGS)
+        if use_beta_sigmas:
+            levels.beta(1.0, 0.0, 1)  # says here, not in a run, if scipy is missing
+        self._flow_shift = flow_shift
         self._set_levels()
         self.alpha_t = torch.sqrt(self.alphas_cumprod)
         self.sigma_t = torch.sqrt(1 - self.alphas_cumprod)
@@ -92,37 +101,48 @@ class DPMSolverMultistepScheduler(levels.NoiseLevelScheduler):
         mu: float | None = None,
         timesteps: Sequence[int] | None = None,
     ) -> None:
-        """Choose a run: so many timesteps, or just these; ValueError by argument (``mu`` is for dynamic shifting, refused)."""
+        """Choose a run: so many timesteps, or just these; ValueError by argument.
+
+        ``mu`` is the logarithm of ``flow_shift`` from now on, where ``use_dynamic_shifting`` allows it.
+        """
         c = self.config
         if mu is not None:
-            raise ValueError("mu is for use_dynamic_shifting, which is not supported here")
+            if not c.use_dynamic_shifting:
+                raise ValueError("mu must not be given without use_dynamic_shifting")
+            self._flow_shift = math.exp(mu)
         if (num_inference_steps is None) == (timesteps is None):
             raise ValueError("give one of num_inference_steps and timesteps")
-        own = c.use_karras_sigmas or c.use_exponential_sigmas or c.use_lu_lambdas
+        own = [name for name in _SPACINGS if c[name]]
         if timesteps is not None and own:
-            raise ValueError("timesteps cannot be given with use_karras_sigmas, use_exponential_sigmas or use_lu_lambdas")
+            raise ValueError(f"timesteps cannot be given with {own[0]}")
         every = self._levels()
-        chosen = np.array(timesteps).astype(np.int64) if timesteps is not None else self._spaced(num_inference_steps or 0)
+        chosen: levels.Array | NDArray[np.int64]
         if own:
             assert num_inference_steps is not None
-            high, low = every[-1].item(), every[0].item()
-            if c.use_karras_sigmas:
-                run = levels.karras(high, low, num_inference_steps)
-            elif c.use_lu_lambdas:
-                logs = np.log(every)
-                most, least = logs[-1].item(), logs[0].item()
-                run = np.exp(most + np.linspace(0, 1, num_inference_steps) * (least - most))
-            else:
-                run = levels.exponential(high, low, num_inference_steps)
-            found = levels.timesteps_of(run, every)
-            rounded = not c.use_exponential_sigmas and c.beta_schedule != "squaredcos_cap_v2"
-            chosen = (found.round() if rounded else found).astype(np.int64)
+            run, chosen = self._own_levels(own[0], num_inference_steps, every)
         else:
+            chosen = np.array(timesteps).astype(np.int64) if timesteps is not None else self._spaced(num_inference_steps or 0)
             run = np.interp(chosen, np.arange(len(every)), every)
         self.sigmas = torch.from_numpy(np.concatenate([run, [self._last_level()]]).astype(np.float32))
         self.timesteps = torch.from_numpy(chosen.copy()).to(device=device, dtype=torch.int64)
         self.num_inference_steps = len(chosen)
         self._restart()
+
+    def _own_levels(self, spacing: str, count: int, every: levels.Array) -> tuple[levels.Array, levels.Array]:
+        """``count`` levels, falling, and their timesteps, which may lie between two."""
+        if spacing == "use_flow_sigmas":
+            run = 1 - np.linspace(1, 1 / self.config.num_train_timesteps, count + 1)
+            run = (self._flow_shift * run / (1 + (self._flow_shift - 1) * run))[:0:-1]
+            return run, run * self.config.num_train_timesteps
+        if spacing == "use_lu_lambdas":
+            logs = np.log(every)
+            run = np.exp(logs[-1].item() + np.linspace(0, 1, count) * (logs[0].item() - logs[-1].item()))
+        else:
+            make = {"use_karras_sigmas": levels.karras, "use_beta_sigmas": levels.beta}.get(spacing, levels.exponential)
+            run = make(every[-1].item(), every[0].item(), count)
+        found = levels.timesteps_of(run, every)
+        rounded = spacing in ("use_karras_sigmas", "use_lu_lambdas") and self.config.beta_schedule != "squaredcos_cap_v2"
+        return run, found.round() if rounded else found
 
     def _spaced(self, count: int) -> NDArray[np.int64]:
         """``count`` timesteps, falling, from the first whose λ is above ``lambda_min_clipped``."""
@@ -178,50 +198,112 @@ class DPMSolverMultistepScheduler(levels.NoiseLevelScheduler):
         c = self.config
         if self.num_inference_steps is None:
             raise ValueError("num_inference_steps is not set: call set_timesteps first")
-        place, count = self._place(timestep), len(self.timesteps)
+        place = self._place(timestep)
         if c.prediction_type == "epsilon" and c.variance_type in ("learned", "learned_range"):
             model_output = model_output[:, :3]
             uncond_output = None if uncond_output is None else uncond_output[:, :3]
         noise = None
-        if c.algorithm_type == "sde-dpmsolver++":
+        if c.algorithm_type.startswith("sde"):
             noise = variance_noise
             if noise is None and generator is not None:
                 noise = draw(model_output, generator, torch.float32)
             noise = None if noise is None else noise.to(device=sample.device, dtype=model_output.dtype)
-        final = place == count - 1 and (c.euler_at_final or (c.lower_order_final and count < 15) or c.final_sigmas_type == "zero")
-        first_order = c.solver_order == 1 or self.lower_order_nums < 1 or final
-        history = None if first_order else self.model_outputs[-1]
-        previous, original = self._apply(
-            sample, model_output, uncond_output, guidance_scale, noise, self._coefficients(place, first_order), backend,
+        order = self._order(place)
+        coefficients, older = self._coefficients(place, order)
+        history = self.model_outputs[-1] if order > 1 else None
+        if history is not None and order == 3:
+            history = torch.add(history, self.model_outputs[-2], alpha=older)  # type: ignore[arg-type]
+        previous, estimate = self._apply(
+            sample, model_output, uncond_output, guidance_scale, noise, coefficients, backend,
             history=history, rescale=guidance_rescale,
         )  # fmt: skip
-        self.model_outputs = [*self.model_outputs[1:], original]
+        if self._of_noise and c.thresholding and estimate is not None:
+            alpha, sigma = self._signal_and_noise(place)
+            estimate = (sample - alpha * estimate) / sigma
+        self.model_outputs = [*self.model_outputs[1:], estimate]
         self.lower_order_nums = min(self.lower_order_nums + 1, c.solver_order)
         self._step_index = place + 1
         previous = previous.to(model_output.dtype)
         return SchedulerOutput(previous) if return_dict else (previous,)
 
-    def _coefficients(self, place: int, first_order: bool) -> Coefficients:
-        """Of the step from level σ_s to σ_t, h = λ_t − λ_s; D1 = (x0 − y)/r, r the step before over this one."""
+    def _order(self, place: int) -> int:
+        """Of the step at a place: low at the start, for want of estimates, and at the end, where few steps are unstable."""
+        c, left = self.config, len(self.timesteps) - 1 - place
+        few = c.lower_order_final and len(self.timesteps) < 15
+        if left == 0 and (few or c.euler_at_final or c.final_sigmas_type == "zero"):
+            return 1
+        return int(min(c.solver_order, self.lower_order_nums + 1, 2 if left == 1 and few else 3))
+
+    def _signal_and_noise(self, place: int) -> tuple[float, float]:
+        """α and σ at a place of the run: its level is σ/α; of flows it is σ, and α = 1 − σ."""
+        level = float(self.sigmas[place])
+        if self.config.use_flow_sigmas:
+            return 1 - level, level
+        alpha = 1 / math.sqrt(level**2 + 1)
+        return alpha, level * alpha
+
+    def _lambda(self, place: int) -> float:
+        alpha, sigma = self._signal_and_noise(place)
+        return math.log(alpha / sigma) if sigma > 0 else math.inf
+
+    def _coefficients(self, place: int, order: int) -> tuple[Coefficients, float]:
+        """Of the step from s to t; its history is the estimate before it, and so much of the one before that.
+
+        Estimates m are of x0 (arXiv:2211.01095, section 4.2), or of the noise with DPM-Solver (arXiv:2206.00927, section 3.2).
+        """
+        (alpha_s, sigma_s), (alpha_t, sigma_t) = self._signal_and_noise(place), self._signal_and_noise(place + 1)
+        h = self._lambda(place + 1) - self._lambda(place)
+        sde = self.config.algorithm_type.startswith("sde")
+        if self._of_noise:
+            r, before, older = self._multistep(place, order, h, sigma_t * (2 if sde else 1))
+            s = alpha_t / alpha_s
+            sigma = sigma_t * math.sqrt(math.expm1(2 * h)) if sde else 0.0
+        else:
+            r, before, older = self._multistep(place, order, -2 * h if sde else -h, alpha_t)
+            s = sigma_t / sigma_s * (math.exp(-h) if sde else 1.0)
+            sigma = sigma_t * math.sqrt(-math.expm1(-2 * h)) if sde else 0.0
+        p, q = self._estimate(float(self.sigmas[place]), alpha_s, sigma_s)
+        if self._of_noise and self.config.thresholding:  # x0 is estimated, from which the noise follows: ε = (x − α·x0)/σ
+            r, s = -r * alpha_s / sigma_s, s + r / sigma_s
+        return Coefficients(p, q, r, s, 0.0, sigma, None, before), older / before if older else 0.0
+
+    def _multistep(self, place: int, order: int, x: float, k: float) -> tuple[float, float, float]:
+        """Weights of the newest estimate and of the two before it.
+
+        −k(eˣ − 1)·m − k((eˣ − 1)/x − 1)·m′ − k((eˣ − 1 − x)/x² − ½)·m″, where m′ and m″ are differences of estimates over h and h²,
+        by λ; ``midpoint`` gives m′ half the weight of m in a step of second order.
+        """
+        grown = math.expm1(x)
+        zeroth = -k * grown
+        if order == 1:
+            return zeroth, 0.0, 0.0
         c = self.config
-        before, now, after = (float(self.sigmas[i]) for i in (place - 1, place, place + 1))
-        alpha_s, alpha_t = 1 / math.sqrt(now**2 + 1), 1 / math.sqrt(after**2 + 1)
-        sigma_s, sigma_t = now * alpha_s, after * alpha_t
-        p, q = original_from(alpha_s, sigma_s, c.prediction_type)
-        h = math.log(now / after) if after > 0 else math.inf  # λ = −ln σ
-        sde = c.algorithm_type == "sde-dpmsolver++"
-        step = 2 * h if sde else h
-        gain = -alpha_t * math.expm1(-step)  # α_t (1 − e^−step)
-        s = sigma_t / sigma_s * (math.exp(-h) if sde else 1.0)
-        sigma = sigma_t * math.sqrt(-math.expm1(-2 * h)) if sde else 0.0
-        if first_order:
-            return Coefficients(p, q, gain, s, 0.0, sigma)
-        ratio = math.log(before / now) / h
-        slope = gain / 2 if c.solver_type == "midpoint" else alpha_t * (1 + math.expm1(-step) / step)
-        return Coefficients(p, q, gain + slope / ratio, s, 0.0, sigma, None, -slope / ratio)
+        first = zeroth / 2 if order == 2 and c.solver_type == "midpoint" else -k * (grown / x - 1)
+        after, now, before = (self._lambda(i) for i in (place + 1, place, place - 1))
+        r0 = (now - before) / (after - now)
+        if order == 2:
+            return zeroth + first / r0, -first / r0, 0.0
+        r1 = (before - self._lambda(place - 2)) / (after - now)
+        second = -k * ((grown - x) / x**2 + (0.5 if c.algorithm_type.startswith("sde") else -0.5))
+        change = (first * r0 + second) / (r0 + r1)
+        newest, older = (first + change) / r0, change / r1
+        return zeroth + newest, -newest - older, older
+
+    def _estimate(self, level: float, alpha: float, sigma: float) -> tuple[float, float]:
+        """p and q of the estimate p·x + q·e, of x0 or of the noise."""
+        kind = self.config.prediction_type
+        if kind == "flow_prediction":
+            return 1.0, -level
+        if not self._of_noise or self.config.thresholding:
+            return original_from(alpha, sigma, kind)
+        if kind == "epsilon":
+            return 0.0, 1.0
+        return (1 / sigma, -alpha / sigma) if kind == "sample" else (sigma, alpha)
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t = α·x0 + α·σ·noise with α = 1/√(σ² + 1), for one timestep per sample, [B]; plain torch."""
-        sigma = self._levels_of(original_samples, timesteps)
-        alpha = 1 / ((sigma**2 + 1) ** 0.5)
-        return alpha * original_samples + sigma * alpha * noise
+        """x_t = α·x0 + σ·noise for one timestep per sample, [B]; plain torch. α and σ follow from its level."""
+        level = self._levels_of(original_samples, timesteps)
+        if self.config.use_flow_sigmas:
+            return (1 - level) * original_samples + level * noise
+        alpha = 1 / ((level**2 + 1) ** 0.5)
+        return alpha * original_samples + level * alpha * noise

@@ -16,6 +16,9 @@ from aieng_kernels.diffusion.schedulers import noise_levels as levels
 from aieng_kernels.diffusion.schedulers.base import Generators, draw
 from aieng_kernels.diffusion.schedulers.output import SchedulerOutput
 
+_SPACINGS = {"use_karras_sigmas": levels.karras, "use_exponential_sigmas": levels.exponential, "use_beta_sigmas": levels.beta}
+"""Arguments that each choose how the levels of a run are spaced."""
+
 
 class _Euler(levels.NoiseLevelScheduler):
     """prev = x + d·(σ_to − σ) with the derivative d = (x − x0)/σ."""
@@ -72,7 +75,7 @@ class _Euler(levels.NoiseLevelScheduler):
 class EulerDiscreteScheduler(_Euler):
     """Euler's method, with Karras et al.'s churn. The arguments are those of ``diffusers.EulerDiscreteScheduler``.
 
-    ``use_beta_sigmas`` is refused. Churn (``s_churn`` > 0) adds its noise in a pass of its own, in plain torch.
+    ``use_beta_sigmas`` needs scipy. Churn (``s_churn`` > 0) adds its noise in a pass of its own, in plain torch.
     """
 
     def __init__(
@@ -95,8 +98,9 @@ class EulerDiscreteScheduler(_Euler):
         rescale_betas_zero_snr: bool = False,
         final_sigmas_type: str = "zero",
     ) -> None:
-        levels.refuse(self.config, use_beta_sigmas=(False, None))
-        levels.one_of(self.config, "use_karras_sigmas", "use_exponential_sigmas")
+        levels.one_of(self.config, *_SPACINGS)
+        if use_beta_sigmas:
+            levels.beta(1.0, 0.0, 1)  # says here, not in a run, if scipy is missing
         if prediction_type not in ("epsilon", "sample", "original_sample", "v_prediction"):
             raise ValueError(f"prediction_type={prediction_type!r} must be epsilon, sample or v_prediction")
         self._set_levels()
@@ -120,8 +124,9 @@ class EulerDiscreteScheduler(_Euler):
         c = self.config
         if sum(x is not None for x in (num_inference_steps, timesteps, sigmas)) != 1:
             raise ValueError("give one of num_inference_steps, timesteps and sigmas")
-        if timesteps is not None and (c.use_karras_sigmas or c.use_exponential_sigmas or self._continuous()):
-            raise ValueError("timesteps cannot be given with use_karras_sigmas, use_exponential_sigmas or continuous timesteps")
+        make = next((make for name, make in _SPACINGS.items() if c[name]), None)
+        if timesteps is not None and (make is not None or self._continuous()):
+            raise ValueError(f"timesteps cannot be given with {', '.join(_SPACINGS)} or continuous timesteps")
         every = self._levels()
         if sigmas is not None:
             run: levels.Array = np.array(sigmas).astype(np.float32)
@@ -138,10 +143,10 @@ class EulerDiscreteScheduler(_Euler):
                 run = torch.linspace(np.log(every[-1]), np.log(every[0]), len(chosen) + 1).exp().numpy()
             else:
                 raise ValueError(f"interpolation_type={c.interpolation_type!r} must be linear or log_linear")
-            if c.use_karras_sigmas or c.use_exponential_sigmas:
+            if make is not None:
                 high = run[0].item() if c.sigma_max is None else c.sigma_max
                 low = run[-1].item() if c.sigma_min is None else c.sigma_min
-                run = (levels.karras if c.use_karras_sigmas else levels.exponential)(high, low, len(chosen))
+                run = make(high, low, len(chosen))
                 chosen = levels.timesteps_of(run, every)
             run = np.concatenate([run, [self._last_level()]]).astype(np.float32)
         self.num_inference_steps = len(run) - 1 if num_inference_steps is None else num_inference_steps
