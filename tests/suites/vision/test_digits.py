@@ -114,7 +114,7 @@ def test_our_attention_is_called_forward_and_backward() -> None:
     assert calls == [(2, 2, 17, 32)] * 4
     probe = torch.randn(2, 2, 17, 32, requires_grad=True)
     out = OURS(probe, probe, probe)
-    assert type(out.grad_fn).__name__ == "AttentionBackward"
+    assert type(out.grad_fn).__name__ in ("SmallAttentionBackward", "AttentionBackward")
 
 
 def test_learning_rate_warms_up_and_falls_to_zero() -> None:
