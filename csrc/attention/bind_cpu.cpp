@@ -139,14 +139,14 @@ bool small(const std::string& isa, py::handle q, py::handle k, py::handle v, py:
   const int64_t rows = queries[0] * queries[1] * queries[2];
   if (!fit || (grouped ? queries[1] % keys[1] != 0 : queries[1] != keys[1]) || queries[3] > kLargestHeadDim || rows > kMostRows)
     return false;
-  thread_local std::vector<float> dropped;
-  if (!lse) dropped.resize(std::max<size_t>(dropped.size(), static_cast<size_t>(rows)));
+  thread_local std::vector<float> unread;
+  if (!lse) unread.resize(std::max<size_t>(unread.size(), static_cast<size_t>(rows)));
   const Forward f{plain_problem(queries, keys, *type, scale, causal, threads),
                   view(seen[0]),
                   view(seen[1]),
                   view(seen[2]),
                   view<void>(seen[3]),
-                  lse ? aieng::pointer<float>(lse) : dropped.data()};
+                  lse ? aieng::pointer<float>(lse) : unread.data()};
   run(isa, f, AIENG_EACH(forward));
   return true;
 }

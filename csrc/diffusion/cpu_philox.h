@@ -1,8 +1,8 @@
 // Philox and Box-Muller over vectors, in the order in which the elements lie.
 //
 // V offers the lanes of philox_rounds, two such vectors for each vector of floats, and add64; merge (lower halves of two vectors,
-// alternating); uniform; transpose4 (4 x 4 within every 128-bit lane); kEven, kOdd: the order of counters for which transpose4 is
-// all it takes.
+// alternating); uniform; transpose4 (4 x 4 within every 128-bit lane); even_counters, odd_counters: the order for which transpose4
+// is all it takes.
 #pragma once
 #include "philox.h"
 

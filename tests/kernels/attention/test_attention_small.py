@@ -31,9 +31,10 @@ def split(x: Tensor) -> Tensor:
 
 @pytest.fixture
 def general(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """The queries of the calls that went the general way."""
+    """The queries of the passes, forward and backward, that went the general way."""
     went: list[Tensor] = []
-    forward = ops.forward
+    forward, backward = ops.forward, ops._run_backward
+    monkeypatch.setattr(ops, "_run_backward", lambda dout, q, *others: (went.append(q), backward(dout, q, *others))[1])
     monkeypatch.setattr(ops, "forward", lambda q, *others: (went.append(q), forward(q, *others))[1])
     return went
 
@@ -95,7 +96,7 @@ def test_the_gradients_of_the_general_way(
             assert not general
             out = attention(*map(change, tensors), scale=scale, is_causal=is_causal, backend=best)
             due = torch.autograd.grad(out, tensors, dout)
-            assert len(general) == 1
+            assert len(general) == 2
             for x, y in zip(got, due, strict=True):
                 assert torch.equal(x, y)
 

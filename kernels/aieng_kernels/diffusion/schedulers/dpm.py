@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from aieng_kernels.diffusion.schedulers.output import SchedulerOutput
 
 _RENAMED = {"algorithm_type": {"deis": "dpmsolver++"}, "solver_type": dict.fromkeys(("logrho", "bh1", "bh2"), "midpoint")}
 """Values of other solvers' configurations, and what they become here, as in ``diffusers``."""
+Level = TypeVar("Level", float, Tensor)
 _SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas")
 """Arguments that each choose the levels of a run, instead of a spacing of its timesteps."""
 
@@ -218,7 +220,7 @@ class DPMSolverMultistepScheduler(levels.NoiseLevelScheduler):
             history=history, rescale=guidance_rescale,
         )  # fmt: skip
         if self._of_noise and c.thresholding and estimate is not None:
-            alpha, sigma = self._signal_and_noise(place)
+            alpha, sigma = self._at_place(place)
             estimate = (sample - alpha * estimate) / sigma
         self.model_outputs = [*self.model_outputs[1:], estimate]
         self.lower_order_nums = min(self.lower_order_nums + 1, c.solver_order)
@@ -234,16 +236,18 @@ class DPMSolverMultistepScheduler(levels.NoiseLevelScheduler):
             return 1
         return int(min(c.solver_order, self.lower_order_nums + 1, 2 if left == 1 and few else 3))
 
-    def _signal_and_noise(self, place: int) -> tuple[float, float]:
-        """α and σ at a place of the run: its level is σ/α; of flows it is σ, and α = 1 − σ."""
-        level = float(self.sigmas[place])
+    def _signal_and_noise(self, level: Level) -> tuple[Level, Level]:
+        """α and σ of a level, which is σ/α; of flows it is σ, and α = 1 − σ."""
         if self.config.use_flow_sigmas:
             return 1 - level, level
-        alpha = 1 / math.sqrt(level**2 + 1)
+        alpha = 1 / ((level**2 + 1) ** 0.5)
         return alpha, level * alpha
 
+    def _at_place(self, place: int) -> tuple[float, float]:
+        return self._signal_and_noise(float(self.sigmas[place]))
+
     def _lambda(self, place: int) -> float:
-        alpha, sigma = self._signal_and_noise(place)
+        alpha, sigma = self._at_place(place)
         return math.log(alpha / sigma) if sigma > 0 else math.inf
 
     def _coefficients(self, place: int, order: int) -> tuple[Coefficients, float]:
@@ -251,7 +255,7 @@ class DPMSolverMultistepScheduler(levels.NoiseLevelScheduler):
 
         Estimates m are of x0 (arXiv:2211.01095, section 4.2), or of the noise with DPM-Solver (arXiv:2206.00927, section 3.2).
         """
-        (alpha_s, sigma_s), (alpha_t, sigma_t) = self._signal_and_noise(place), self._signal_and_noise(place + 1)
+        (alpha_s, sigma_s), (alpha_t, sigma_t) = self._at_place(place), self._at_place(place + 1)
         h = self._lambda(place + 1) - self._lambda(place)
         sde = self.config.algorithm_type.startswith("sde")
         if self._of_noise:
@@ -302,8 +306,5 @@ class DPMSolverMultistepScheduler(levels.NoiseLevelScheduler):
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """x_t = α·x0 + σ·noise for one timestep per sample, [B]; plain torch. α and σ follow from its level."""
-        level = self._levels_of(original_samples, timesteps)
-        if self.config.use_flow_sigmas:
-            return (1 - level) * original_samples + level * noise
-        alpha = 1 / ((level**2 + 1) ** 0.5)
-        return alpha * original_samples + level * alpha * noise
+        alpha, sigma = self._signal_and_noise(self._levels_of(original_samples, timesteps))
+        return alpha * original_samples + sigma * noise
