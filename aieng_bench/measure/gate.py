@@ -7,6 +7,7 @@ no ``allclose``: a tolerance wide enough for bf16 lets an output of small values
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,10 @@ LARGEST_BOUND = 0.5
 """However wrong the framework is, an output half as far off as all zeros has no figure."""
 
 
+BLOCK = {"cpu": 1 << 17, "cuda": 1 << 24}
+"""Elements compared at once: in a processor's cache what is made of them costs a thirtieth of fresh pages for the whole."""
+
+
 @dataclass(frozen=True)
 class Error:
     rmse: float
@@ -31,10 +36,16 @@ class Error:
 
 @dataclass(frozen=True)
 class Reference:
-    """What one output is judged by: the oracle, the framework's result, its error, and where neither is finite."""
+    """What one output is judged by: the oracle, the framework's result, and what follows from the two alone."""
 
     oracle: Tensor
     framework: Tensor
+    finite: bool
+    """Whether the oracle is everywhere finite in the framework's dtype."""
+    sizes: Tensor
+    """Norm of each row of the oracle, float64."""
+    resolved: Tensor
+    """Rows that are not zero, and that the framework tells from zero."""
     error: Error
     multiple: float
     floor: float
@@ -57,13 +68,21 @@ def reference(oracle: Tensor, framework: Tensor) -> Reference:
     exact = not framework.dtype.is_floating_point
     eps = 0.0 if exact else torch.finfo(framework.dtype).eps
     loose = framework.dtype is torch.bfloat16 or framework.numel() < TINY
-    return Reference(oracle, framework, error_of(framework, oracle), 3.0 if loose else 2.0, FLOOR_EPS * eps)
+    finite = all(bool(_finite(x, y).all()) for x, y in _blocks(framework, oracle))
+    of_oracle, found = _differ(torch.zeros_like(framework), oracle, finite), _differ(framework, oracle, finite)
+    sizes = of_oracle.rows.sqrt()
+    resolved = (found.rows.sqrt() < 0.1 * sizes) & (sizes > 0)
+    if not exact:  # below this, flushing subnormals to zero is the hardware's choice
+        resolved &= of_oracle.largest >= torch.finfo(framework.dtype).tiny
+    error = found.relative_to(sizes)
+    return Reference(oracle, framework, finite, sizes, resolved, error, 3.0 if loose else 2.0, FLOOR_EPS * eps)
 
 
 def judge(name: str, out: Tensor, by: Reference) -> tuple[OutputError, str]:
     """The error of one output and, if it does not pass, why. Shape and dtype must have been checked (:func:`contract`)."""
-    error = error_of(out, by.oracle)
-    if not same_non_finite(out, by.oracle) or not math.isfinite(error.rmse):
+    found = _differ(out, by.oracle, by.finite, by.bound * _root_mean_square(by))
+    error = found.relative_to(by.sizes)
+    if not math.isfinite(error.rmse) or not (by.finite or same_non_finite(out, by.oracle)):
         return no_figure(name, by), f"{name} has values that are not finite where the result is"
     figures = OutputError(
         output=name,
@@ -72,13 +91,14 @@ def judge(name: str, out: Tensor, by: Reference) -> tuple[OutputError, str]:
         rmse_ratio=ratio(error.rmse, by.error.rmse, by.floor),
         worst_row_ratio=ratio(error.worst_row, by.error.worst_row, by.floor),
         max_abs_error=error.max_abs,
-        out_of_tolerance=beyond(out, by.oracle, by.bound),
+        out_of_tolerance=found.beyond / max(_finite_count(by), 1),
     )
     if error.rmse > by.bound:
         return figures, f"{name}: relative RMSE {error.rmse:.3g} is over {by.bound:.3g} (framework: {by.error.rmse:.3g})"
     if error.worst_row > by.row_bound:
         return figures, f"{name}: the worst row is {error.worst_row:.3g} off, over {by.row_bound:.3g}"
-    if lost := zeroed_rows(out, by):
+    # Rows that are exactly zero although the framework resolves them: perhaps too small for the worst row's error, but lost.
+    if lost := int((found.zero & by.resolved).sum()):
         return figures, f"{name}: {lost} rows are all zero where the result is not"
     return figures, ""
 
@@ -101,49 +121,65 @@ def ratio(error: float, framework: float, floor: float) -> float:
     return error / max(framework, floor / 2, torch.finfo(torch.float64).tiny)
 
 
-def error_of(out: Tensor, oracle: Tensor) -> Error:
-    """Relative RMSE of the whole and of the worst row (along the last dimension), and the largest absolute error.
+@dataclass(frozen=True)
+class _Difference:
+    """Of an output from the oracle, row by row (along the last dimension), where both are finite."""
 
-    A row's error is relative to ``hypot(its norm, the typical row norm)``: a row whose exact result is zero by cancellation carries
-    rounding errors of its terms, which are of the size of the other rows'.
-    """
-    oracle = torch.where(_finite(out, oracle), oracle.double(), 0.0)
-    difference = torch.where(_finite(out, oracle), out.double(), 0.0) - oracle
-    if not difference.numel():
-        return Error(0.0, 0.0, 0.0)
-    norm = float(oracle.norm())
-    rows, row_errors = _rows(oracle).norm(dim=-1), _rows(difference).norm(dim=-1)
-    scale = torch.hypot(rows, (rows.square().mean()).sqrt()) if norm else torch.ones_like(rows)
-    return Error(float(difference.norm()) / (norm or 1.0), float((row_errors / scale).max()), float(difference.abs().max()))
+    rows: Tensor
+    """Sum of squares."""
+    largest: Tensor
+    """Absolute value."""
+    zero: Tensor
+    """Whether the output's row is exactly zero."""
+    beyond: int
+    """Elements, of all rows, that are further off than the bound."""
+
+    def relative_to(self, sizes: Tensor) -> Error:
+        """Relative RMSE of the whole and of the worst row, and the largest absolute error.
+
+        A row's error is relative to ``hypot(its norm, the typical row norm)``: a row whose exact result is zero by cancellation
+        carries rounding errors of its terms, which are of the size of the other rows'.
+        """
+        if not self.rows.numel():
+            return Error(0.0, 0.0, 0.0)
+        squares = sizes.square()
+        norm = math.sqrt(float(squares.sum()))
+        scale = torch.hypot(sizes, squares.mean().sqrt()) if norm else torch.ones_like(sizes)
+        worst = float((self.rows.sqrt() / scale).max())
+        return Error(math.sqrt(float(self.rows.sum())) / (norm or 1.0), worst, float(self.largest.max()))
 
 
-def zeroed_rows(out: Tensor, by: Reference) -> int:
-    """Rows that are exactly zero although the framework resolves them: perhaps too small for the worst row's error, but lost."""
-    if not out.numel():
-        return 0
-    oracle = torch.where(_finite(out, by.oracle), by.oracle.double(), 0.0)
-    framework = torch.where(_finite(out, by.oracle), by.framework.double(), 0.0)
-    size = _rows(oracle).norm(dim=-1)
-    resolved = _rows(framework - oracle).norm(dim=-1) < 0.1 * size
-    if out.dtype.is_floating_point:  # below this, flushing subnormals to zero is the hardware's choice
-        resolved &= _rows(oracle).abs().amax(dim=-1) >= torch.finfo(out.dtype).tiny
-    return int(((_rows(out) == 0).all(dim=-1) & resolved & (size > 0)).sum())
+def _differ(out: Tensor, oracle: Tensor, finite: bool, bound: float = math.inf) -> _Difference:
+    """``finite``: all values due are; then one that is not makes its row's sum so."""
+    parts: list[tuple[Tensor, ...]] = []
+    for x, exact in _blocks(out, oracle):
+        difference = x.double() - exact
+        if not finite:
+            difference = torch.where(_finite(x, exact), difference, 0.0)
+        size = difference.abs()
+        largest = size.amax(dim=-1) if size.numel() else size.sum(dim=-1)
+        parts.append((difference.square().sum(dim=-1), largest, (x == 0).all(dim=-1), (size > bound).sum()[None]))
+    rows, largest, zero, beyond = (torch.cat(part) for part in zip(*parts, strict=True))
+    return _Difference(rows, largest, zero, int(beyond.sum()))
 
 
-def beyond(out: Tensor, oracle: Tensor, bound: float) -> float:
-    """Fraction of elements further off than ``bound`` times the oracle's root mean square."""
-    finite = _finite(out, oracle)
-    if not finite.any():
-        return 0.0
-    exact = oracle.double()[finite]
-    scale = float(exact.square().mean().sqrt()) or 1.0
-    return float(((out.double()[finite] - exact).abs() > bound * scale).double().mean())
+def _root_mean_square(by: Reference) -> float:
+    """Of the oracle's finite elements; 1 if they are zero."""
+    return math.sqrt(float(by.sizes.square().sum()) / max(_finite_count(by), 1)) or 1.0
+
+
+def _finite_count(by: Reference) -> int:
+    if by.finite:
+        return by.oracle.numel()
+    return sum(int(_finite(x, exact).sum()) for x, exact in _blocks(by.framework, by.oracle))
 
 
 def same_non_finite(out: Tensor, oracle: Tensor) -> bool:
     """Whether NaN and ±Inf are exactly where they belong: where the oracle has them once it is rounded to the output's dtype."""
-    if not out.dtype.is_floating_point:
-        return True
+    return not out.dtype.is_floating_point or all(_same_non_finite(x, exact) for x, exact in _blocks(out, oracle))
+
+
+def _same_non_finite(out: Tensor, oracle: Tensor) -> bool:
     rounded = oracle.to(out.dtype)
     there, due = ~torch.isfinite(out), ~torch.isfinite(rounded)
     return torch.equal(there, due) and torch.equal(out[due].double().nan_to_num(0.5), rounded[due].double().nan_to_num(0.5))
@@ -151,6 +187,13 @@ def same_non_finite(out: Tensor, oracle: Tensor) -> bool:
 
 def _finite(out: Tensor, oracle: Tensor) -> Tensor:
     return torch.isfinite(out) & torch.isfinite(oracle.to(out.dtype))
+
+
+def _blocks(out: Tensor, oracle: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same rows of both, as (rows, elements), one block at least."""
+    x, exact = _rows(out), _rows(oracle)
+    count = max(1, BLOCK[out.device.type] // max(1, x.shape[-1]))
+    return zip(torch.split(x, count), torch.split(exact, count), strict=True)
 
 
 def _rows(x: Tensor) -> Tensor:

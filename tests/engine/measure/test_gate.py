@@ -146,6 +146,25 @@ def test_a_benchmark_that_contradicts_itself_is_an_error() -> None:
         gate.reference(exact((4, 4)), torch.full((4, 4), math.nan))
 
 
+@pytest.mark.parametrize("bad", [None, math.nan])
+def test_blocks_of_rows_make_no_difference(bad: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    oracle = exact((50, 3, 7))
+    if bad is not None:
+        oracle[31, 1, 2] = bad
+    out = oracle.float()
+    out[40, 2, 6] += 1
+    found = []
+    for block in (1, 64, 1 << 17):  # fewer elements than a row, some rows, all
+        monkeypatch.setitem(gate.BLOCK, "cpu", block)
+        by = rounded(oracle, torch.float32)
+        assert verdict(by.framework, by) == ""
+        found.append(gate.judge("out", out, by))
+    for figures, reason in found[1:]:
+        assert reason == found[0][1]
+        assert figures.model_dump() == pytest.approx(found[0][0].model_dump())
+    assert found[0][1]
+
+
 def test_figures_say_what_they_are() -> None:
     oracle = torch.ones(4, 4, dtype=torch.float64)
     by = gate.reference(oracle, oracle.float() * (1 + 2**-20))
