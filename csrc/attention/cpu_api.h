@@ -15,9 +15,10 @@ struct ViewOf {
 using View = ViewOf<const void*>;
 using WritableView = ViewOf<void*>;
 
-// (B, Hq, S, T), strides in elements, that of keys 0 or 1: bytes, not zero where a key is seen; or numbers added to the scores.
+// (B, Hq, S, T), strides in elements, that of keys 0 or 1: bytes, not zero where a key is seen; or numbers added to the scores. Or
+// float32 slopes of (batches or sequences, Hq): -slope |query + T - S - key| is added.
 struct Mask {
-  enum Kind : int { kNone = 0, kBool = 1, kFloat32 = 2, kOfInputs = 3 };
+  enum Kind : int { kNone = 0, kBool = 1, kFloat32 = 2, kOfInputs = 3, kSlopes = 4 };
   Kind kind;
   const void* data;
   int64_t batch, head, row, key;

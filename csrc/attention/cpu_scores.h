@@ -39,18 +39,30 @@ class Scores {
 
   bool masked() const { return f_.mask.kind != Mask::kNone; }
 
-  // The mask's row of a query; null if there is none.
-  const char* mask_row(const Sequence& s, int64_t head, int64_t query) const {
+  // A mask's row of a query; or where the query stands among its keys, and what each step from there takes off.
+  struct MaskRow {
+    const char* data;
+    float stands, slope;
+  };
+  MaskRow mask_row(const Sequence& s, int64_t head, int64_t query) const {
     const Mask& m = f_.mask;
-    if (!masked()) return nullptr;
+    if (m.kind == Mask::kSlopes) {
+      const float stands = static_cast<float>(query + s.band.keys - s.band.queries);
+      return {nullptr, stands, static_cast<const float*>(m.data)[s.number * m.batch + head * m.head]};
+    }
     const int64_t at = s.batch * m.batch + head * m.head + (s.q_first + query) * m.row + s.k_first * m.key;
-    return static_cast<const char*>(m.data) + at * element();
+    return {masked() ? static_cast<const char*>(m.data) + at * element() : nullptr, 0, 0};
   }
 
   // What the mask adds to `n` keys of a row, kLanes at most: a number, or 0 and -inf.
-  Vec mask_at(const char* row, int64_t key, int64_t n) const {
-    if (f_.mask.key == 0) return set1(load_mask(row, 1)[0]);
-    return load_mask(row + key * element(), n);
+  Vec mask_at(const MaskRow& row, int64_t key, int64_t n) const {
+    if (f_.mask.kind == Mask::kSlopes) {
+      alignas(64) static constexpr float kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+      const Vec steps = sub(set1(row.stands - static_cast<float>(key)), load(kLane));
+      return mul(set1(-row.slope), max(steps, sub(zero(), steps)));
+    }
+    if (f_.mask.key == 0) return set1(load_mask(row.data, 1)[0]);
+    return load_mask(row.data + key * element(), n);
   }
 
   // A product with q, scaled and capped; `slope` is the derivative of the cap.
@@ -70,11 +82,11 @@ class Scores {
 
   // A row of products with one query, of `keys` keys from `key` on, becomes scores times log2(e), -inf outside [first, end). Lanes
   // beyond the keys, to a whole vector, are written too.
-  void shape(float* row, const char* mask, int64_t key, int64_t keys, int64_t first, int64_t end) const {
+  void shape(float* row, const MaskRow& mask, int64_t key, int64_t keys, int64_t first, int64_t end) const {
     for (int64_t i = 0; i < keys; i += kLanes) {
       Vec slope;
       Vec x = capped(load(row + i), slope);
-      if (mask) x = with_mask(x, mask_at(mask, key + i, keys - i));
+      if (masked()) x = with_mask(x, mask_at(mask, key + i, keys - i));
       x = mul(x, set1(kLog2E));
       store(row + i, first > i || end < i + kLanes ? only(x, first - i, end - i) : x);
     }

@@ -117,5 +117,6 @@ def _checked(
     seed = ops.new_seed(q) if dropout_p else None
     bottom_right = bottom_right and q.shape[2] != k.shape[2]
     # by position, for by name takes as long again
-    options = Options(mask, seed, None, None, None, ops.softmax_scale(q, scale), left, right, bottom_right, softcap, dropout_p)
+    scale = ops.softmax_scale(q, scale)
+    options = Options(mask, seed, None, None, None, None, scale, left, right, bottom_right, softcap, dropout_p)
     return ops.forward(q, k, v, options, backend)

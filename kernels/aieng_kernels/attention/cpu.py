@@ -32,12 +32,14 @@ def _contiguous_like(*tensors: Tensor) -> list[Tensor]:
     return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in tensors]
 
 
-def _mask(q: Tensor | None, mask: Tensor | None) -> tuple[int, tuple[int, tuple[int, ...]]]:
-    """Its kind, as Mask::Kind in cpu_api.h, and where it lies."""
-    if mask is None:
+def _mask(q: Tensor | None, o: Options) -> tuple[int, tuple[int, tuple[int, ...]]]:
+    """Its kind, as Mask::Kind in cpu_api.h, and where it, or what makes it, lies."""
+    if o.slopes is not None:
+        return 4, (o.slopes.data_ptr(), (*o.slopes.stride(), 0, 0))
+    if o.mask is None:
         return 0, _NO_TENSOR
     assert q is not None
-    return 1 if mask.dtype is torch.bool else 3 if mask.dtype is q.dtype else 2, _tensor(mask)
+    return 1 if o.mask.dtype is torch.bool else 3 if o.mask.dtype is q.dtype else 2, _tensor(o.mask)
 
 
 def _asked(q: Tensor, o: Options) -> Any:
@@ -55,7 +57,7 @@ def _made(q: Tensor | None, o: Options) -> Any:
     sequences = 0 if o.q_starts is None else o.q_starts.shape[0] - 1
     lengths = (sequences, _address(o.q_starts), _address(o.k_starts), _address(o.k_lengths), o.longest_q, o.longest_k)
     cpu: Any = native("_cpu")
-    return cpu.AttentionOptions(o.scale, (o.left, o.right, o.bottom_right), o.softcap, _mask(q, o.mask), dropped, lengths)
+    return cpu.AttentionOptions(o.scale, (o.left, o.right, o.bottom_right), o.softcap, _mask(q, o), dropped, lengths)
 
 
 def _problem(isa: str, q: Tensor, k: Tensor, o: Options) -> tuple[Any, ...]:

@@ -15,6 +15,9 @@ from aieng_kernels.attention.options import UNLIMITED, Options
 FEWEST_PRODUCTS = 1 << 22
 """Multiply-adds of q k^T from which ours is called on a CPU where :func:`ops.small` does not do: below, getting to a kernel through
 Python costs more than it saves (as measured on a Xeon with AVX-512, in float32, with two threads)."""
+FEWEST_RECORDED = 1 << 17
+"""The same by the short way, where a gradient is recorded in float32: a node of autograd that is made in Python takes 25 us more
+than torch's own (as measured there and on an EPYC). In 16 bits torch's backward pass takes longer than that."""
 
 
 def scaled_dot_product_attention(
@@ -31,14 +34,14 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """``torch.nn.functional.scaled_dot_product_attention`` with our kernels under it.
 
-    Small calls on a CPU that ask for a mask or dropout go to torch's own function, which is sooner done, and so does what is not
-    fused: a mask that wants a gradient, fewer than 3 dimensions, value of another shape than key, batches that broadcast, float64,
-    other devices, and every wrong argument, which torch reports. Dropout draws its seed from torch's default generator, and then
-    drops other weights than torch would. ``backend`` forces one of our implementations by name;
-    ValueError if the call is one that is not fused.
+    Small calls on a CPU that ask for a mask or dropout, and very small ones of which a gradient is recorded, go to torch's own
+    function, which is sooner done, and so does what is not fused: a mask that wants a gradient, fewer than 3 dimensions, value of
+    another shape than key, batches that broadcast, float64, other devices, and every wrong argument, which torch reports. Dropout
+    draws its seed from torch's default generator, and then drops other weights than torch would. ``backend`` forces one of our
+    implementations by name; ValueError if the call is one that is not fused.
     """
     if attn_mask is None and dropout_p == 0.0 and backend is None:
-        out = ops.small(query, key, value, scale, is_causal, enable_gqa)
+        out = ops.small(query, key, value, scale, is_causal, enable_gqa, FEWEST_RECORDED)
         if out is not None:
             return out
     reason = _too_small(query, key) if backend is None else None

@@ -3,8 +3,6 @@
 Signatures and semantics are those of flash-attn 2.8 (github.com/Dao-AILab/flash-attention, ``flash_attn_interface.py``): tensors
 are (batch, length, heads, head dim), causal masks and windows are aligned bottom-right, keys may have a divisor of the queries'
 heads. They run wherever our attention does, on a CPU too, and take float32. ``deterministic`` asks for what is always so here.
-
-``alibi_slopes`` is not fused: its bias is made in memory, (batch, heads, queries, keys), and given as a mask.
 """
 
 from __future__ import annotations
@@ -39,8 +37,8 @@ def flash_attn_func(
     memory. Raises TypeError or ValueError that names the argument.
     """
     heads_first = _heads_first(q, k, v)
-    mask = _alibi(alibi_slopes, heads_first[0], heads_first[1].shape[2])
-    o = _options(heads_first[0], dropout_p, softmax_scale, causal, window_size, softcap)._replace(mask=mask)
+    o = _options(heads_first[0], dropout_p, softmax_scale, causal, window_size, softcap)
+    o = o._replace(slopes=_slopes(alibi_slopes, heads_first[0], len(q)))
     return _returned(*ops.forward(*heads_first, o), return_attn_probs)
 
 
@@ -74,14 +72,10 @@ def flash_attn_varlen_func(
     k_starts = _starts("cu_seqlens_k", cu_seqlens_k, heads_first[1].shape[2])
     if len(q_starts) != len(k_starts):
         raise ValueError(f"cu_seqlens_k must have as many entries as cu_seqlens_q, {len(q_starts)}, not {len(k_starts)}")
-    o = _options(heads_first[0], dropout_p, softmax_scale, causal, window_size, softcap)._replace(bottom_right=True)
-    if alibi_slopes is not None:
-        if dropout_p:
-            raise ValueError("alibi_slopes with cu_seqlens_q takes no dropout_p")
-        out, lse = _one_by_one(*heads_first, q_starts, k_starts, alibi_slopes, o)
-    else:
-        o = o._replace(q_starts=q_starts, k_starts=k_starts, longest_q=int(max_seqlen_q), longest_k=int(max_seqlen_k))
-        out, lse = ops.forward(*heads_first, o)
+    o = _options(heads_first[0], dropout_p, softmax_scale, causal, window_size, softcap)
+    o = o._replace(q_starts=q_starts, k_starts=k_starts, longest_q=int(max_seqlen_q), longest_k=int(max_seqlen_k))
+    o = o._replace(slopes=_slopes(alibi_slopes, heads_first[0], len(q_starts) - 1))
+    out, lse = ops.forward(*heads_first, o)
     out, lse = out[0].transpose(0, 1), lse[0]
     return (out, lse, None) if return_attn_probs else out
 
@@ -125,13 +119,11 @@ def flash_attn_with_kvcache(
     )
     heads_first = _heads_first(q, k_all, v_all)
     o = _options(heads_first[0], 0.0, softmax_scale, causal, window_size, softcap)
-    room = k_all.shape[1]
-    mask = _alibi(alibi_slopes, heads_first[0], room, lengths)
+    slopes = _slopes(alibi_slopes, heads_first[0], len(q))
     if cache_leftpad is not None:
-        there = torch.arange(room, device=q.device) >= cache_leftpad[:, None]
-        pad = torch.zeros_like(there, dtype=torch.float32).masked_fill_(~there, -torch.inf)[:, None, None]
-        mask = checks.check_mask(there[:, None, None] if mask is None else mask + pad, *heads_first[:2])
-    o = o._replace(mask=mask, k_lengths=lengths, bottom_right=True)
+        mask = _behind_padding(cache_leftpad, heads_first[0], k_all.shape[1], lengths, slopes)
+        o, slopes = o._replace(mask=checks.check_mask(mask, *heads_first[:2])), None
+    o = o._replace(k_lengths=lengths, slopes=slopes)
     out, lse = ops.forward(*heads_first, o)
     return (out.transpose(1, 2), lse) if return_softmax_lse else out.transpose(1, 2)
 
@@ -164,17 +156,28 @@ def _returned(out: Tensor, lse: Tensor, everything: bool) -> Returned:
     return (out.transpose(1, 2), lse, None) if everything else out.transpose(1, 2)
 
 
-def _alibi(slopes: Tensor | None, q: Tensor, T: int, lengths: Tensor | None = None) -> Tensor | None:
-    """-slope |i + length - S - j|, (B, Hq, S, T) float32; Press et al., ALiBi (arXiv:2108.12409), section 3."""
+def _slopes(slopes: Tensor | None, q: Tensor, sequences: int) -> Tensor | None:
+    """``alibi_slopes`` of every sequence, as attention takes them."""
     if slopes is None:
         return None
-    B, H, S = q.shape[:3]
-    if slopes.shape not in ((H,), (B, H)):
-        raise ValueError(f"alibi_slopes must have shape ({H},) or ({B}, {H}), not {tuple(slopes.shape)}")
-    ends = torch.full((1, 1, 1, 1), T, device=q.device) if lengths is None else lengths.view(-1, 1, 1, 1)
-    stands = torch.arange(S, device=q.device)[:, None] + ends - S
-    bias = -slopes.float().view(-1, H, 1, 1) * (stands - torch.arange(T, device=q.device)).abs()
-    return bias.expand(B, H, S, T)
+    H = q.shape[1]
+    if not isinstance(slopes, Tensor) or slopes.shape not in ((H,), (sequences, H)):
+        found = tuple(slopes.shape) if isinstance(slopes, Tensor) else type(slopes).__name__
+        raise ValueError(f"alibi_slopes must be a Tensor of shape ({H},) or ({sequences}, {H}), not {found}")
+    if slopes.device != q.device:
+        raise ValueError(f"alibi_slopes must be on q's device {q.device}, not {slopes.device}")
+    return slopes.float().expand(sequences, H).contiguous()
+
+
+def _behind_padding(leftpad: Tensor, q: Tensor, room: int, lengths: Tensor, slopes: Tensor | None) -> Tensor:
+    """The keys from ``leftpad`` on, as a mask; with slopes, which a mask excludes, what they add is in it."""
+    there = (torch.arange(room, device=q.device) >= leftpad[:, None])[:, None, None]
+    if slopes is None:
+        return there
+    S = q.shape[2]
+    stands = torch.arange(S, device=q.device)[:, None] + lengths.view(-1, 1, 1, 1) - S
+    added = -slopes[..., None, None] * (stands - torch.arange(room, device=q.device)).abs()
+    return added.masked_fill(~there, -torch.inf)
 
 
 def _starts(name: str, starts: Tensor, rows: int) -> Tensor:
@@ -185,20 +188,6 @@ def _starts(name: str, starts: Tensor, rows: int) -> Tensor:
         if ends[0] != 0 or ends[-1] != rows or sorted(ends) != ends:
             raise ValueError(f"{name} must rise from 0 to the number of rows, {rows}; it is {ends}")
     return starts.contiguous()
-
-
-def _one_by_one(
-    q: Tensor, k: Tensor, v: Tensor, q_starts: Tensor, k_starts: Tensor, slopes: Tensor, o: Options
-) -> tuple[Tensor, Tensor]:
-    """Sequence after sequence, each with its own bias."""
-    q_ends, k_ends, N = q_starts.tolist(), k_starts.tolist(), len(q_starts) - 1
-    slopes = slopes.expand(N, -1) if slopes.ndim == 1 else slopes
-    parts = []
-    for n in range(N):
-        rows, keys = slice(q_ends[n], q_ends[n + 1]), slice(k_ends[n], k_ends[n + 1])
-        mask = _alibi(slopes[n], q[:, :, rows], keys.stop - keys.start)
-        parts.append(ops.forward(q[:, :, rows], k[:, :, keys], v[:, :, keys], o._replace(mask=mask)))
-    return torch.cat([out for out, _ in parts], 2), torch.cat([lse for _, lse in parts], 2)
 
 
 def _gathered(pages: Tensor, block_table: Tensor, starts: Tensor) -> Tensor:

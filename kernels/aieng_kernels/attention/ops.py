@@ -19,8 +19,8 @@ from aieng_kernels.attention.options import UNLIMITED, Options
 DTYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
 
 _OPTIONS = (
-    "Tensor? mask, Tensor? seed, Tensor? q_starts, Tensor? k_starts, Tensor? k_lengths, float scale, int left, int right,"
-    " bool bottom_right, float softcap, float dropout, int longest_q, int longest_k, str? backend"
+    "Tensor? mask, Tensor? seed, Tensor? q_starts, Tensor? k_starts, Tensor? k_lengths, Tensor? slopes, float scale,"
+    " int left, int right, bool bottom_right, float softcap, float dropout, int longest_q, int longest_k, str? backend"
 )
 
 _library: Any = torch.library.Library("aieng", "FRAGMENT")  # type: ignore[no-untyped-call]
@@ -30,11 +30,13 @@ _library.define(
 )
 
 
-def small(q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool, grouped: bool = True) -> Tensor | None:
+def small(
+    q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool, grouped: bool = True, fewest_recorded: int = 0
+) -> Tensor | None:
     """The output of a small call on the CPU that asks for nothing else, by the shortest way there is.
 
-    ``grouped``: k and v may have fewer heads than q. None where there is no such way; the general one then finds out what is
-    wrong, if anything is.
+    ``grouped``: k and v may have fewer heads than q. None where there is no such way, or where a gradient is recorded, in float32,
+    of fewer than ``fewest_recorded`` multiply-adds of q k^T; the general way then finds out what is wrong, if anything is.
     """
     asked = type(is_causal) is bool and type(grouped) is bool and (scale is None or type(scale) is float)
     if not (asked and is_plain((q, k, v), recorded=True) and q.is_cpu):
@@ -43,7 +45,10 @@ def small(q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool,
     if way is None:
         return None
     asked_of = (q, k, v, scale, is_causal, grouped)
-    out: Tensor | None = _apply_small(*asked_of, way) if _recorded(q, k, v) else way.small(*asked_of)
+    recorded = _recorded(q, k, v)
+    if recorded and q.dtype is torch.float32 and k.ndim > 1 and q.numel() * k.shape[-2] < fewest_recorded:
+        return None
+    out: Tensor | None = _apply_small(*asked_of, way) if recorded else way.small(*asked_of)
     return out
 
 

@@ -31,6 +31,9 @@ class Options(NamedTuple):
     """The same for keys, given if and only if ``q_starts`` is."""
     k_lengths: Tensor | None = None
     """int32 (B,), contiguous, on q's device: keys there are in each batch, T being no more than room. Not with the starts."""
+    slopes: Tensor | None = None
+    """float32 (batches or sequences, Hq), contiguous, on q's device: -slope |i + T - S - j|, of a sequence's own lengths, is added
+    to the scores (Press et al., ALiBi, arXiv:2108.12409, section 3). Not with ``mask``."""
     scale: float = 1.0
     left: int = UNLIMITED
     right: int = UNLIMITED
@@ -50,9 +53,8 @@ class Options(NamedTuple):
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
         """The fields that may hold one, or nothing if none does."""
-        if self.mask is None and self.seed is None and self.q_starts is None and self.k_lengths is None:
-            return ()
-        return self.mask, self.seed, self.q_starts, self.k_starts, self.k_lengths
+        found = (self.mask, self.seed, self.q_starts, self.k_starts, self.k_lengths, self.slopes)
+        return found if any(x is not None for x in found) else ()
 
     def holding(self, tensors: Sequence[Tensor | None]) -> Options:
         """The same with others for :attr:`tensors`."""
@@ -76,6 +78,7 @@ class Options(NamedTuple):
             "dropout": self.dropout != 0,
             "sequences of several lengths": self.q_starts is not None or self.k_lengths is not None,
             "softcap": self.softcap != 0,
+            "alibi_slopes": self.slopes is not None,
             "a sliding window": self.left != UNLIMITED or self.right not in (UNLIMITED, 0),
             "bottom-right alignment": self.bottom_right and self.right == 0,
         }

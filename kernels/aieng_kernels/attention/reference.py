@@ -28,7 +28,7 @@ def attention_reference(q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Te
 def attention_of_one(q: Tensor, k: Tensor, v: Tensor, o: Options, sequence: int = 0) -> tuple[Tensor, Tensor]:
     """:func:`attention_reference` of whole batches, or of the one sequence of that number."""
     k, v = (_for_each_query_head(q, _there(x, o)) for x in (k, v))
-    p, lse, _ = _weights(q, k, o)
+    p, lse, _ = _weights(q, k, o, sequence)
     return (p * _kept(q, k, o, sequence)) @ v, lse
 
 
@@ -45,7 +45,7 @@ def gradients_of_one(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Options, 
     """:func:`attention_gradients` of whole batches, or of the one sequence of that number."""
     shared = k.shape
     k, v = (_for_each_query_head(q, _there(x, o)) for x in (k, v))
-    p, _, slope = _weights(q, k, o)
+    p, _, slope = _weights(q, k, o, sequence)
     kept = _kept(q, k, o, sequence)
     dp = (dout @ v.transpose(-2, -1)) * kept
     ds = o.scale * p * (dp - (p * dp).sum(-1, keepdim=True)) * slope
@@ -73,7 +73,7 @@ def _for_each_query_head(q: Tensor, x: Tensor) -> Tensor:
     return x.repeat_interleave(q.shape[1] // max(x.shape[1], 1), dim=1)
 
 
-def _weights(q: Tensor, k: Tensor, o: Options) -> tuple[Tensor, Tensor, Tensor | float]:
+def _weights(q: Tensor, k: Tensor, o: Options, sequence: int) -> tuple[Tensor, Tensor, Tensor | float]:
     """softmax(scores) (B, Hq, S, T), the natural logarithm of its denominators (B, Hq, S), and the slope of the soft cap."""
     scores = o.scale * (q @ k.transpose(-2, -1))
     slope: Tensor | float = 1.0
@@ -82,6 +82,8 @@ def _weights(q: Tensor, k: Tensor, o: Options) -> tuple[Tensor, Tensor, Tensor |
         scores, slope = o.softcap * capped, 1 - capped**2
     if o.mask is not None and o.mask.dtype is not torch.bool:
         scores = scores + o.mask.to(scores.dtype)
+    if o.slopes is not None:
+        scores = scores - _falling(q, k, o, o.slopes, sequence).to(scores.dtype)
     scores = scores.masked_fill(~_seen(q, k, o), -torch.inf)
     top = scores.detach().amax(-1, keepdim=True) if k.shape[2] else scores.new_zeros(*scores.shape[:3], 1)
     top = top.masked_fill(top == -torch.inf, 0)  # of a row that sees no key
@@ -91,12 +93,24 @@ def _weights(q: Tensor, k: Tensor, o: Options) -> tuple[Tensor, Tensor, Tensor |
     return e / total.masked_fill(total == 0, 1), lse, slope
 
 
+def _falling(q: Tensor, k: Tensor, o: Options, slopes: Tensor, sequence: int) -> Tensor:
+    """What the slopes take off the scores, float64, (B, Hq, S, T)."""
+    S, T = q.shape[2], k.shape[2]
+    own = slopes if o.q_starts is None else slopes[sequence : sequence + 1]
+    stands = torch.arange(S, device=q.device)[:, None] + _keys_there(k, o) - S
+    return own.double()[..., None, None] * (stands - torch.arange(T, device=q.device)).abs()
+
+
+def _keys_there(k: Tensor, o: Options) -> Tensor:
+    """How many keys there are, broadcastable to (B, Hq, S, T)."""
+    there = torch.tensor([k.shape[2]], device=k.device) if o.k_lengths is None else o.k_lengths.long()
+    return there.view(-1, 1, 1, 1)
+
+
 def _seen(q: Tensor, k: Tensor, o: Options) -> Tensor:
     """Which keys a query sees, bool, broadcastable to (B, Hq, S, T)."""
     S, T = q.shape[2], k.shape[2]
-    keys = torch.arange(T, device=q.device)
-    there = torch.tensor([T], device=q.device) if o.k_lengths is None else o.k_lengths.long()
-    there = there.view(-1, 1, 1, 1)
+    keys, there = torch.arange(T, device=q.device), _keys_there(k, o)
     stands = torch.arange(S, device=q.device)[:, None] + (there - S if o.bottom_right else 0)
     seen = keys < there
     if o.left != UNLIMITED:

@@ -22,11 +22,11 @@ import triton.language as tl
 
 from aieng_kernels.attention.triton_options import (
     ADDED_MASK,
-    NO_MASK,
     UNSPECIALIZED,
     extents,
     kept,
     keys_of_rows,
+    mask_of,
     over,
     probability,
     rows_of_keys,
@@ -86,7 +86,7 @@ def dkdv_kernel(
     dv = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     behind, ahead = sides(S, T, left, right, bottom, WINDOW)
     first, last = rows_of_keys(block * BLOCK_N, S, T, behind, ahead, BLOCK_M, BLOCK_N, CAUSAL, WINDOW, LENGTHS)
-    base: tl.constexpr = tl.float32 if MASK == ADDED_MASK else q_ptr.dtype.element_ty
+    base: tl.constexpr = tl.float32 if MASK >= ADDED_MASK else q_ptr.dtype.element_ty
     cap = 0.0
     factor = exponent_scale(scale, base)
     if CAPPED:
@@ -97,7 +97,7 @@ def dkdv_kernel(
         q_head = q_ptr + (b * stride_qb + h * stride_qh + first_q * stride_qs) * 8
         dout_head = dout_ptr + (b * stride_gb + h * stride_gh + first_q * stride_gs) * 8
         statistics = (b * H + h) * P + first_q
-        mask = 0 if MASK == NO_MASK else (mask_ptr + b * stride_mb + h * stride_mh, stride_ms, stride_mt)
+        mask = mask_of(mask_ptr, sequence * H + h, b, h, S, T, stride_mb, stride_mh, stride_ms, stride_mt, MASK)
         # One loop, compared throughout if rows bound keys: a second, free one would hold the accumulators twice and spill.
         for start in range(first, last, BLOCK_M):
             rows = start + tl.arange(0, BLOCK_M)
@@ -163,7 +163,7 @@ def _gather(
 ):  # fmt: skip
     """Add what the keys lo..hi give to dq/scale; MASKED and the options as in the forward pass."""
     behind, ahead, free, bound = window
-    base: tl.constexpr = tl.float32 if MASK == ADDED_MASK else q_ptr.dtype.element_ty
+    base: tl.constexpr = tl.float32 if MASK >= ADDED_MASK else q_ptr.dtype.element_ty
     for step in range(lo, hi, BLOCK_N):
         start = over(step, free, bound) if WINDOW and MASKED else step
         columns = start + tl.arange(0, BLOCK_N)
@@ -233,12 +233,12 @@ def dq_kernel(
     behind, ahead = sides(S, T, left, right, bottom, WINDOW)
     free, bound, lo, hi = keys_of_rows(block, S, T, behind, ahead, BLOCK_M, BLOCK_N, CAUSAL, WINDOW)
     window, cap = (behind, ahead, free, bound), 0.0
-    base: tl.constexpr = tl.float32 if MASK == ADDED_MASK else q_ptr.dtype.element_ty
+    base: tl.constexpr = tl.float32 if MASK >= ADDED_MASK else q_ptr.dtype.element_ty
     factor = exponent_scale(scale, base)
     if CAPPED:
         cap = scale / softcap
         factor = exponent_scale(softcap, base)
-    mask = 0 if MASK == NO_MASK else (mask_ptr + b * stride_mb + h * stride_mh, stride_ms, stride_mt)
+    mask = mask_of(mask_ptr, head, b, h, S, T, stride_mb, stride_mh, stride_ms, stride_mt, MASK)
     dropout = ((head * longest_q + rows) * tl.cdiv(longest_k, 4), tl.load(seed_ptr), last_dropped) if DROPOUT else 0
     dq = _gather(
         dq, q, dout, shift, delta, q_ptr, k_ptr, v_ptr, dout_ptr, stride_qs, stride_kt, stride_vt, stride_gs,

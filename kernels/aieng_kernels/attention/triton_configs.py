@@ -15,7 +15,7 @@ import triton
 
 from aieng_kernels._aot import Variant
 from aieng_kernels.attention import triton_backward, triton_forward
-from aieng_kernels.attention.triton_options import ADDED_MASK, BOOL_MASK
+from aieng_kernels.attention.triton_options import ADDED_MASK, BOOL_MASK, SLOPES
 
 Kind = Literal["plain", "bounded", "packed", "laden"]
 """By what is asked: causal at most; a window or lengths; sequences of several lengths; a soft cap, a mask or dropout."""
@@ -202,6 +202,7 @@ _EACH: list[tuple[str, int, dict[str, int]]] = [
     ("bf16", 120, {"WINDOW": True, "VARLEN": True}),
     ("bf16", 64, {"MASK": BOOL_MASK.value}),
     ("fp16", 128, {"MASK": ADDED_MASK.value}),
+    ("bf16", 128, {"MASK": SLOPES.value, "VARLEN": True}),
     ("fp16", 64, {"DROPOUT": True}),
     ("bf16", 128, {"CAPPED": True}),
 ]
@@ -224,9 +225,12 @@ def _variant(name: str, kernel: Any, dtype: str, constants: dict[str, Any], num_
     types = {"lse_ptr": "*fp32", "shift_ptr": "*fp32", "delta_ptr": "*fp32", "scale": "fp32"}
     for option in OPTIONS:
         types |= _ARGUMENTS[option] if constants.get(option) else {}
-    if constants.get("MASK"):
+    mask = constants.get("MASK")
+    if mask == SLOPES.value:
+        types = {name: kind for name, kind in types.items() if not name.startswith("stride_m")}
+    elif mask:
         constants["stride_mt"] = 1
-    if constants.get("MASK") == ADDED_MASK.value:
+    if mask in (ADDED_MASK.value, SLOPES.value):
         types["mask_ptr"] = "*fp32"
     constants = {p.name: p.default for p in kernel.params if p.has_default and p.name not in types} | constants
     rest = [a for a in kernel.arg_names if a not in constants]

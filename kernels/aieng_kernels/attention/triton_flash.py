@@ -17,7 +17,7 @@ from aieng_kernels._launch import device_of
 from aieng_kernels.attention.options import UNLIMITED, Options
 from aieng_kernels.attention.triton_backward import statistics_kernel
 from aieng_kernels.attention.triton_configs import STATISTICS_PADDING, gradients_at_once, kind, padded, statistics_block, tuned
-from aieng_kernels.attention.triton_options import ADDED_MASK, BOOL_MASK, NO_MASK
+from aieng_kernels.attention.triton_options import ADDED_MASK, BOOL_MASK, NO_MASK, SLOPES
 
 _FEWEST_ROWS = 16
 """Smallest block of any configuration."""
@@ -73,7 +73,7 @@ class TritonFlash:
         longest_q, longest_k = _lengths(q, k, o)
         sequences = _sequences(q, o)
         with device_of(q):
-            delta, shift = statistics(out, dout, lse, natural=asked.get("MASK") == ADDED_MASK.value)
+            delta, shift = statistics(out, dout, lse, natural=asked.get("MASK", 0) >= ADDED_MASK.value)
             shape = (*_shape(q, k), delta.shape[-1], o.scale, _bucket(q, k, o))
             dkdv = tuned("dkdv", D, q.element_size(), kind(asked))
             for want_dk, want_dv in gradients_at_once(padded(D)):
@@ -149,6 +149,8 @@ def _asked(q: Tensor, k: Tensor, o: Options) -> dict[str, Any]:
         added = o.mask.dtype is not torch.bool
         asked |= {"MASK": (ADDED_MASK if added else BOOL_MASK).value, "mask_ptr": o.mask if added else o.mask.view(torch.uint8)}
         asked |= dict(zip(("stride_mb", "stride_mh", "stride_ms", "stride_mt"), o.mask.stride(), strict=True))
+    if o.slopes is not None:
+        asked |= {"MASK": SLOPES.value, "mask_ptr": o.slopes}
     if o.dropped_words:  # 32 bits, as a signed integer whatever they are
         asked |= {"DROPOUT": True, "seed_ptr": o.seed, "last_dropped": (o.dropped_words - 1 ^ 1 << 31) - (1 << 31)}
         asked["undropped"] = 1 / (1 - o.dropout)

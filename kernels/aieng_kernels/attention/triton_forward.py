@@ -21,7 +21,8 @@ from aieng_kernels.attention.triton_options import (
     extents,
     kept,
     keys_of_rows,
-    load_mask,
+    mask_of,
+    mask_tile,
     over,
     sides,
     tanh,
@@ -42,7 +43,7 @@ def _attend(
     window is (behind, ahead, free, bound); cap the factor on scores before tanh, ``scale`` being the factor after it.
     """
     behind, ahead, free, bound = window
-    base: tl.constexpr = tl.float32 if MASK == ADDED_MASK else q_ptr.dtype.element_ty
+    base: tl.constexpr = tl.float32 if MASK >= ADDED_MASK else q_ptr.dtype.element_ty
     for step in range(lo, hi, BLOCK_N):
         start = over(step, free, bound) if WINDOW and MASKED else step
         columns = start + tl.arange(0, BLOCK_N)
@@ -55,7 +56,7 @@ def _attend(
             score = tanh(score * cap)
         factor = scale
         if MASK != NO_MASK:
-            given = load_mask(mask, rows[:, None], columns[None, :], S, T, MASKED)
+            given = mask_tile(mask, rows[:, None], columns[None, :], S, T, MASK, MASKED)
             if MASK == BOOL_MASK:
                 score = tl.where(given != 0, score, float("-inf"))
             else:
@@ -120,9 +121,9 @@ def forward_kernel(
     if CAPPED:
         cap = scale / softcap
         scale = softcap
-    base: tl.constexpr = tl.float32 if MASK == ADDED_MASK else q_ptr.dtype.element_ty
+    base: tl.constexpr = tl.float32 if MASK >= ADDED_MASK else q_ptr.dtype.element_ty
     scale = exponent_scale(scale, base)
-    mask = 0 if MASK == NO_MASK else (mask_ptr + b * stride_mb + h * stride_mh, stride_ms, stride_mt)
+    mask = mask_of(mask_ptr, head, b, h, S, T, stride_mb, stride_mh, stride_ms, stride_mt, MASK)
     dropout = ((head * longest_q + rows) * tl.cdiv(longest_k, 4), tl.load(seed_ptr), last_dropped) if DROPOUT else 0
     acc, row_sum, row_max = _attend(
         acc, row_sum, row_max, q, q_ptr, k_ptr, v_ptr, stride_qs, stride_kt, stride_vt, rows, free, bound, S, T, scale,

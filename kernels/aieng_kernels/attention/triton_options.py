@@ -24,6 +24,8 @@ BOOL_MASK = tl.constexpr(1)
 """uint8: other than 0 where a key is seen."""
 ADDED_MASK = tl.constexpr(2)
 """float32 or of q's dtype. The exponent is then in base e for every dtype: a factor would make -inf of the lowest numbers."""
+SLOPES = tl.constexpr(3)
+"""No tensor, but what a slope for each head and sequence adds; in base e too."""
 
 
 @triton.jit
@@ -93,14 +95,30 @@ def rows_of_keys(
 
 
 @triton.jit
-def load_mask(mask, i, j, S, T, MASKED: tl.constexpr):
-    """The tile of a mask (pointer, stride of rows, stride of keys), 0 beyond row S and, if MASKED, beyond key T.
+def mask_of(mask_ptr, at, b, h, S, T, stride_mb, stride_mh, stride_ms, stride_mt, MASK: tl.constexpr):
+    """What :func:`mask_tile` takes for head h of batch b, ``at`` being its number among the heads of all sequences."""
+    if MASK == NO_MASK:
+        return 0
+    elif MASK == SLOPES:
+        return tl.load(mask_ptr + at), T - S
+    else:
+        return mask_ptr + b * stride_mb + h * stride_mh, stride_ms, stride_mt
+
+
+@triton.jit
+def mask_tile(mask, i, j, S, T, MASK: tl.constexpr, MASKED: tl.constexpr):
+    """The tile of a mask (pointer, stride of rows, stride of keys), 0 beyond row S and, if MASKED, beyond key T; or of what is
+    added by (slope, T - S).
 
     A comparison of keys would have every element loaded by itself.
     """
-    ptr, stride_s, stride_t = mask
-    there = (i < S) & (j < T) if MASKED else i < S
-    return tl.load(ptr + i.to(tl.int64) * stride_s + j.to(tl.int64) * stride_t, mask=there, other=0)
+    if MASK == SLOPES:
+        slope, own = mask
+        return -slope * tl.abs(i + own - j).to(tl.float32)
+    else:
+        ptr, stride_s, stride_t = mask
+        there = (i < S) & (j < T) if MASKED else i < S
+        return tl.load(ptr + i.to(tl.int64) * stride_s + j.to(tl.int64) * stride_t, mask=there, other=0)
 
 
 @triton.jit
@@ -125,7 +143,7 @@ def probability(
     if MASK == NO_MASK:
         p = exponential(score, scale, shift, dtype)
     else:
-        given = load_mask(mask, i, j, S, T, MASKED)
+        given = mask_tile(mask, i, j, S, T, MASK, MASKED)
         if MASK == BOOL_MASK:
             p = tl.where(given != 0, exponential(score, scale, shift, dtype), 0.0)
         else:

@@ -96,6 +96,9 @@ const Case kCases[] = {
     {"lengths and all", 33, 5, true, 2.f, Mask::kBool, "bhqk", 0.1, {}, {}, {1, 113}},
     {"sequences", -1, -1, false, 0, Mask::kNone, "", 0, {3, 0, 47, 1, 50, 9}, {5, 4, 33, 80, 0, 7}},
     {"sequences, causal", -1, 0, true, 0, Mask::kNone, "", 0, {70, 1, 2, 3}, {100, 30, 1, 2}},
+    {"slopes", 30, 0, true, 0, Mask::kSlopes},
+    {"slopes and lengths", -1, -1, false, 1.5f, Mask::kSlopes, "", 0.2, {}, {}, {70, 113}},
+    {"slopes of sequences", -1, 20, false, 0, Mask::kSlopes, "", 0, {20, 66, 1}, {41, 30, 77}},
     {"sequences and all", 25, 3, true, 1.f, Mask::kOfInputs, "hqk", 0.2, {20, 66, 1}, {41, 30, 77}},
 };
 
@@ -116,6 +119,7 @@ struct Call {
   Problem p;
   Tensor q, k, v, dout, mask;
   std::vector<int32_t> q_starts, k_starts, k_lengths;
+  std::vector<float> slopes;
 
   Call(const Case& c, const Problem& shape, bool wide_mask)
       : p(shape),
@@ -133,6 +137,8 @@ struct Call {
     const auto stride = [&](char dimension, int64_t n) { return named(c, dimension) ? n : 0; };
     p.mask = {c.mask,        mask.block, stride('b', mask.view.batch), stride('h', mask.view.head), stride('q', mask.view.row),
               stride('k', 1)};
+    for (int64_t i = 0; i < 3 * p.Hq; ++i) slopes.push_back(0.01f * static_cast<float>(i % 7));
+    if (c.mask == Mask::kSlopes) p.mask = {c.mask, slopes.data(), p.Hq, 1, 0, 0};
     for (int64_t i = 0; i < mask.rows * mask.width; ++i) {
       const float x = mask[i];
       if (c.mask == Mask::kBool) static_cast<char*>(mask.block)[mask.at(i)] = x < 0.4f;
@@ -168,7 +174,11 @@ struct Call {
     return (p.left < 0 || j >= stands - p.left) && (p.right < 0 || j <= stands + p.right);
   }
 
-  double added(int64_t batch, int64_t head, int64_t row, int64_t key) const {
+  double added(const Place& s, int64_t batch, int64_t head, int64_t row, int64_t key) const {
+    if (p.mask.kind == Mask::kSlopes) {
+      const int64_t stands = row - s.q_first + s.keys - s.queries;
+      return -slopes[s.number * p.Hq + head] * std::abs(static_cast<double>(stands - (key - s.k_first)));
+    }
     const int64_t at = batch * p.mask.batch + head * p.mask.head + row * p.mask.row + key * p.mask.key;
     if (p.mask.kind == Mask::kNone) return 0;
     if (p.mask.kind == Mask::kBool) return static_cast<const char*>(p.mask.data)[at] ? 0 : -INFINITY;
@@ -210,7 +220,7 @@ Expected expect(const Call& c) {
       score *= p.scale;
       slope[j] = p.softcap > 0 ? 1 / std::pow(std::cosh(score / p.softcap), 2) : 1;
       if (p.softcap > 0) score = p.softcap * std::tanh(score / p.softcap);
-      total += weight[j] = std::exp(score + c.added(batch, head, row % p.S, s.k_first + j));
+      total += weight[j] = std::exp(score + c.added(s, batch, head, row % p.S, s.k_first + j));
       dp[j] *= kept[j] = c.kept(s, head, i, j);
     }
     e.lse[row] = std::log(total);

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, wraps
 from typing import TypeVar
@@ -90,22 +90,28 @@ def remembered(function: Callable[[Problem], Made]) -> Callable[[Problem], Made]
     return known
 
 
+def sequences(p: Problem) -> Iterator[tuple[int, int, range, range]]:
+    """The batch, number, queries and keys of each."""
+    o = p.o
+    if o.q_starts is not None:
+        ends = zip(*(itertools.pairwise(starts.tolist()) for starts in (o.q_starts, o.k_starts)), strict=True)
+        yield from ((0, n, range(*rows), range(*keys)) for n, (rows, keys) in enumerate(ends))
+    else:
+        lengths = [p.k.shape[2]] * len(p.q) if o.k_lengths is None else o.k_lengths.tolist()
+        yield from ((b, b, range(p.q.shape[2]), range(length)) for b, length in enumerate(lengths))
+
+
 @remembered
 def hidden(p: Problem) -> Tensor:
     """The keys that each query does not see, (B, Hq, S, T) bool: the definition, query by query and key by key."""
     (B, H, S, _), T, o = p.q.shape, p.k.shape[2], p.o
     unseen = torch.ones(B, 1, S, T, dtype=torch.bool)
-    for b in range(B):
-        (q_first, q_last), (k_first, k_last) = (0, S), (0, T if o.k_lengths is None else int(o.k_lengths[b]))
-        for n in range(1 if o.q_starts is None else len(o.q_starts) - 1):
-            if o.q_starts is not None:
-                q_first, q_last = o.q_starts[n : n + 2].tolist()
-                k_first, k_last = o.k_starts[n : n + 2].tolist()
-            for i in range(q_first, q_last):
-                stands = i - q_first + (k_last - k_first - (q_last - q_first) if o.bottom_right else 0)
-                low = k_first if o.left < 0 else k_first + max(stands - o.left, 0)
-                high = k_last if o.right < 0 else min(k_first + stands + o.right + 1, k_last)
-                unseen[b, 0, i, low : max(low, high)] = False
+    for b, _, rows, keys in sequences(p):
+        for i in rows:
+            stands = i - rows.start + (len(keys) - len(rows) if o.bottom_right else 0)
+            low = keys.start if o.left < 0 else keys.start + max(stands - o.left, 0)
+            high = keys.stop if o.right < 0 else min(keys.start + stands + o.right + 1, keys.stop)
+            unseen[b, 0, i, low : max(low, high)] = False
     unseen = unseen.expand(B, H, S, T).to(p.q.device)
     return unseen | ~o.mask if o.mask is not None and o.mask.dtype is torch.bool else unseen
 
@@ -145,6 +151,12 @@ def bias(p: Problem) -> Tensor:
     added = torch.zeros(*p.q.shape[:3], p.k.shape[2], dtype=torch.float64, device=p.q.device)
     if p.o.mask is not None and p.o.mask.dtype is not torch.bool:
         added = added + p.o.mask.double()
+    if p.o.slopes is not None:
+        for b, n, rows, keys in sequences(p):
+            for i in rows:
+                stands = keys.start + len(keys) - (rows.stop - i)
+                steps = torch.tensor([abs(stands - j) for j in keys], dtype=torch.float64, device=added.device)
+                added[b, :, i, keys.start : keys.stop] -= p.o.slopes[n].double()[:, None] * steps
     return added.masked_fill(hidden(p), -torch.inf)
 
 

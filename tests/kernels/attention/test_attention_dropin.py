@@ -14,6 +14,7 @@ from torch.nn import functional
 @pytest.fixture(autouse=True)
 def ours_however_small(monkeypatch):
     monkeypatch.setattr(dropin, "FEWEST_PRODUCTS", 0)
+    monkeypatch.setattr(dropin, "FEWEST_RECORDED", 0)
 
 
 def tensors(*shapes, dtype=torch.float32):
@@ -132,3 +133,8 @@ def test_small_calls_that_ask_for_more_are_torchs(monkeypatch):
         with pytest.raises(ZeroDivisionError):
             scaled_dot_product_attention(q[:, :, 1:], k, v, attn_mask=mask[1:])
         scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        q = tensors(*QKV)[0].requires_grad_()
+        assert q.numel() * 23 < dropin.FEWEST_RECORDED
+        with pytest.raises(ZeroDivisionError):
+            scaled_dot_product_attention(q, *tensors(*QKV)[1:])
+        assert scaled_dot_product_attention(*(x.bfloat16() for x in (q, *tensors(*QKV)[1:]))).requires_grad

@@ -208,6 +208,13 @@ ENDS = torch.tensor([0, 2, 3], dtype=torch.int32)
         (lambda: flash_attn_func(Q, K, K, dropout_p=1.5), ValueError, "dropout_p"),
         (lambda: flash_attn_func(Q, K, K, window_size=3), TypeError, "window_size"),
         (lambda: flash_attn_func(Q, K, K, alibi_slopes=torch.zeros(3)), ValueError, "alibi_slopes"),
+        (lambda: flash_attn_func(Q, K, K, alibi_slopes=[0.5] * 4), ValueError, "alibi_slopes"),
+        (lambda: flash_attn_func(Q, K, K, alibi_slopes=torch.zeros(4, device="meta")), ValueError, "alibi_slopes"),
+        (
+            lambda: flash_attn_varlen_func(Q[0], Q[0], Q[0], ENDS, ENDS, 2, 2, alibi_slopes=torch.zeros(3, 4)),
+            ValueError,
+            "alibi_slopes",
+        ),
         (lambda: flash_attn_varlen_func(Q[0], Q[0], Q[0], ENDS.long(), ENDS, 2, 2), TypeError, "cu_seqlens_q"),
         (lambda: flash_attn_varlen_func(Q[0], Q[0], Q[0], ENDS, ENDS[:2], 2, 2), ValueError, "cu_seqlens_k"),
         (lambda: flash_attn_varlen_func(Q[0], Q[0], Q[0], ENDS, ENDS[:1], 2, 2), ValueError, "cu_seqlens_k"),

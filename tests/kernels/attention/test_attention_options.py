@@ -6,7 +6,7 @@ import pytest
 import torch
 from aieng_kernels.attention import attention, ops
 from aieng_kernels.attention.options import Options
-from attention_yardstick import NAMES, ULP, complaints, exact, problem
+from attention_yardstick import NAMES, ULP, bias, complaints, exact, problem
 
 SEED = 0x1234_5678_9ABC_DEF0
 
@@ -27,7 +27,7 @@ def conforms(implementation, dtype, **asked) -> None:
     assert torch.equal(lse == -torch.inf, due == -torch.inf)
     seen = due != -torch.inf
     score = abs(p.o.scale) * (p.q.double().abs() @ p.k.double().abs().mT.repeat_interleave(p.group, 1))
-    score = score if p.o.mask is None or p.o.mask.dtype is torch.bool else score + p.o.mask.nan_to_num(neginf=0).abs()
+    score = score + bias(p).nan_to_num(neginf=0).abs()
     # The polynomial of the power of two, and a rounding of a score and of the result.
     bound = 2.6e-6 + 2 * ULP * (score.max() + due[seen].abs().max()) if seen.any() else 0.0
     assert ((lse - due)[seen].abs() <= bound).all()
@@ -88,6 +88,31 @@ def test_mask_with_a_window(implementation, dtype):
     conforms(implementation, dtype, S=90, T=150, mask=mask.expand(1, 2, 90, 150), left=60, right=0, bottom_right=True)
 
 
+def slopes(sequences, heads):
+    """Those of Press et al., ALiBi (2022), section 3, less and less from sequence to sequence; the last head has none."""
+    each = torch.tensor([2.0 ** (-8 * (h + 1) / heads) for h in range(heads)])
+    each[-1] = 0
+    return each / (1 + torch.arange(sequences)[:, None])
+
+
+@pytest.mark.parametrize("right", [-1, 0], ids=["full", "causal"])
+@pytest.mark.parametrize(("S", "T"), [(70, 203), (203, 70), (1, 40)], ids=str)
+def test_slopes(implementation, dtype, S, T, right):
+    """Queries stand bottom-right, whichever keys they see."""
+    given = slopes(2, 4).to(implementation.device)
+    conforms(implementation, dtype, B=2, Hq=4, Hkv=2, S=S, T=T, right=right, bottom_right=S < T, slopes=given)
+
+
+def test_slopes_with_lengths_window_softcap_and_dropout(implementation, dtype):
+    conforms(
+        *(implementation, dtype),
+        **{"B": 2, "Hq": 2, "Hkv": 1, "S": 30, "T": 90, "left": 40, "right": 3, "bottom_right": True, "softcap": 3.0},
+        **{"dropout": 0.2, "seed": torch.tensor([SEED], device=implementation.device)},
+        k_lengths=torch.tensor([90, 41], dtype=torch.int32, device=implementation.device),
+        slopes=slopes(2, 2).to(implementation.device),
+    )
+
+
 @pytest.mark.parametrize("softcap", [0.7, 5.0, 50.0])
 @pytest.mark.parametrize("scale", [0.125, 2.0])
 def test_softcap(implementation, dtype, softcap, scale):
@@ -134,6 +159,7 @@ def test_sequences_with_everything(implementation, dtype):
         longest_k=max(keys),
         dropout=0.2,
         seed=torch.tensor([SEED], device=implementation.device),
+        slopes=slopes(3, 2).to(implementation.device),
     )
 
 

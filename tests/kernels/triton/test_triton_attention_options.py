@@ -39,6 +39,14 @@ def test_lowest_number_everywhere(interpreted: Interpreted) -> None:
     interpreted(f"{CHECKS}:check_lowest_everywhere")
 
 
+@pytest.mark.parametrize(
+    ("S", "T", "right", "bottom_right", "dtype"),
+    [(70, 150, 0, True, "float16"), (150, 70, -1, False, "float32"), (150, 70, 0, False, "float16")],
+)
+def test_slopes(interpreted: Interpreted, S: int, T: int, right: int, bottom_right: bool, dtype: str) -> None:
+    interpreted(f"{CHECKS}:check_slopes", S, T, right, bottom_right, dtype)
+
+
 @pytest.mark.parametrize(("masked", "dtype"), [(False, "float32"), (True, "float16")], ids=["causal", "masked"])
 @pytest.mark.parametrize(("softcap", "scale"), [(0.7, 0.125), (5.0, 2.0), (50.0, -0.125), (2.0, 0.0)])
 def test_softcap(interpreted: Interpreted, softcap: float, scale: float, masked: bool, dtype: str) -> None:

@@ -43,6 +43,8 @@ def test_attention_options(dtype: str) -> None:
         call("triton_option_checks:check_hidden", added, dtype, "cuda")
     for softcap, scale in ((0.7, 0.125), (50.0, 0.125), (2.0, -1.0)):
         call("triton_option_checks:check_softcap", softcap, scale, dtype, True, "cuda")
+    for S, T, right in ((300, 70, -1), (70, 300, 0)):
+        call("triton_option_checks:check_slopes", S, T, right, True, dtype, "cuda")
     for dropout, T in ((0.1, 64), (0.5, 131)):
         call("triton_option_checks:check_dropout", dropout, T, dtype, "cuda")
     for everything, bottom_right in ((False, False), (False, True), (True, True)):

@@ -75,6 +75,11 @@ def check_lowest_everywhere(device: str = "cpu") -> None:
         assert all(torch.isfinite(x).all() for x in (out, dq, dk, dv))
 
 
+def check_slopes(S: int, T: int, right: int, bottom_right: bool, dtype: str, device: str = "cpu") -> None:
+    slopes = torch.tensor([[0.5, 0.0], [0.1, 0.02]])
+    hold((2, 2, 1, S, T, 32), dtype, device, right=right, bottom_right=bottom_right, slopes=slopes)
+
+
 def check_softcap(softcap: float, scale: float, dtype: str, masked: bool = False, device: str = "cpu") -> None:
     """The slope of the cap in dq and dk; the mask is added after it. Scales of any sign."""
     mask = torch.randn(37, 70, generator=torch.Generator().manual_seed(0)).expand(1, 2, 37, 70) if masked else None
@@ -138,11 +143,12 @@ def starts(lengths: list[int]) -> Tensor:
 
 
 def check_sequences(right: int, bottom_right: bool, dtype: str, everything: bool = False, device: str = "cpu") -> None:
-    """None, one and many queries and keys, more of the one or of the other, amid NaN; ``everything``: window, cap, dropout."""
+    """None, one and many queries and keys, more of the one or of the other, amid NaN; ``everything``: all but a mask."""
     queries, keys = [3, 0, 70, 1, 5, 0], [5, 4, 33, 70, 0, 0]
     asked: dict[str, Any] = {"right": right, "bottom_right": bottom_right}
     if everything:
         asked |= {"left": 20, "softcap": 3.0, "dropout": 0.2, "seed": torch.tensor([SEED], device=device)}
+        asked |= {"slopes": 0.01 * torch.arange(12.0, device=device).view(6, 2)}
     plain = inputs((1, 2, 1, sum(queries), sum(keys), 40), getattr(torch, dtype), device)
     o = Options(
         scale=0.2, q_starts=starts(queries).to(device), k_starts=starts(keys).to(device), longest_q=70, longest_k=70, **asked
