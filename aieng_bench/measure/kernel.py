@@ -41,7 +41,7 @@ _RANDOM = random.SystemRandom()
 
 
 class KernelCampaign:
-    """Units of one benchmark under one malloc setting. ``emit`` gets each unit's cells when nothing is to be added to them."""
+    """Units under one malloc setting, of one device. ``emit`` gets each unit's cells when nothing is to be added to them."""
 
     def __init__(self, units: Sequence[Sequence[Cell]], malloc: str, plan: Plan, judging: Judging, progress: Progress) -> None:
         self._units, self._malloc, self._plan = units, malloc, plan

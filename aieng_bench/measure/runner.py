@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Literal, Protocol
 
 from aieng_bench import ceilings, machine
 from aieng_bench.ceilings import Ceilings
-from aieng_bench.define import Benchmark, Case, Contender, KernelBenchmark, Study
+from aieng_bench.define import REDTEAM, Benchmark, Case, Contender, KernelBenchmark, Study
 from aieng_bench.measure.cell import Cell, spent
 from aieng_bench.measure.crew import Crew
 from aieng_bench.measure.judging import Judging
@@ -46,9 +45,22 @@ def run(plan: Plan, store: Store, progress: Progress, *, resume: bool = False) -
     finished = store.finished() if resume else {}
     with Workplace() as workplace, closing(Judging(workplace, plan)) as judging:
         runner = _Runner(plan, store, progress, judging, finished)
-        for (_, malloc), units in groupby(plan.units, key=lambda u: (u.benchmark.name, malloc_of(u.case))):
-            runner.measure(list(units), malloc)
+        campaigns: dict[tuple[str, Malloc], list[Unit]] = {}
+        for unit in plan.units:
+            campaigns.setdefault((together(unit.benchmark, plan.quick), malloc_of(unit.case)), []).append(unit)
+        for (_, malloc), units in campaigns.items():
+            runner.measure(units, malloc)
         return runner.records
+
+
+def together(benchmark: Benchmark, quick: bool) -> str:
+    """Benchmarks of one name here are measured by the same processes, one for each contender and launch.
+
+    In a quick run those are kernels of a group (``attention``): to start processes anew for each takes longer than to measure it.
+    What cheats is kept apart.
+    """
+    shares = quick and isinstance(benchmark, KernelBenchmark) and benchmark.suite != REDTEAM
+    return f"{benchmark.suite}:{benchmark.name.split('/')[0]}/*" if shares else benchmark.name
 
 
 def malloc_of(case: Case) -> Malloc:
@@ -76,11 +88,12 @@ class _Runner:
         self.records: list[Record] = []
 
     def measure(self, units: Sequence[Unit], malloc: Malloc) -> None:
-        """Units of one benchmark that share a malloc setting."""
-        benchmark = units[0].benchmark
-        environment = self._environment(benchmark, malloc)
+        """Units that share processes, and so a malloc setting: of one study, or of one or more kernels."""
+        benchmarks = {unit.benchmark.name: unit.benchmark for unit in units}
+        environments = {name: self._environment(benchmark, malloc) for name, benchmark in benchmarks.items()}
         todo = []
         for unit in units:
+            environment = environments[unit.benchmark.name]
             if (old := still_good(unit, self._plan.quick, self._finished, environment)) is not None:
                 self._progress.unit_started(unit)
                 self._done(unit, old)
@@ -88,8 +101,9 @@ class _Runner:
                 todo.append([self._cell(unit, contender) for contender in unit.contenders])
 
         def emit(unit: Unit, cells: Sequence[Cell]) -> None:
-            self._emit(unit, cells, environment)
+            self._emit(unit, cells, environments[unit.benchmark.name])
 
+        benchmark = units[0].benchmark
         if isinstance(benchmark, KernelBenchmark):
             if any(cell.live for cells in todo for cell in cells):
                 self._ceilings(str(units[0].case["device"]))

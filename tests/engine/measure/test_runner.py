@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from watching import MemoryStore, Watcher, benchmark, plan
 
-from aieng_bench.define import Metric
+from aieng_bench.define import REDTEAM, Metric
 from aieng_bench.measure import kernel, run
 from aieng_bench.measure.places import placeless
-from aieng_bench.measure.workplace import scratch
+from aieng_bench.measure.workplace import Workplace, scratch
 from aieng_bench.record import Record
 from aieng_bench.record.schema import Correctness, Outcome, Quality, canonical
 from aieng_bench.summary import speedup
@@ -221,6 +221,22 @@ def test_progress_is_told(launches: tuple[list[Record], Watcher]) -> None:
         assert done == sorted(done)
         assert 0 <= done[0] <= done[-1] <= 1
         assert {w for c, w, d in watcher.steps if c == case and d < 1} == {"checking", "launch 1 of 2", "launch 2 of 2"}
+
+
+@pytest.mark.parametrize(("quick", "suite", "processes"), [(True, "", 3), (False, "", 6), (True, REDTEAM, 6)])
+def test_kernels_of_a_group_share_processes_in_a_quick_run_alone(
+    quick: bool, suite: str, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the check and for each of two launches; cheats never share theirs."""
+    started = []
+    start = Workplace.worker
+    monkeypatch.setattr(Workplace, "worker", lambda *given: started.append(given) or start(*given))
+    plans = [plan(name, "eager", quick=quick, launches=2) for name in ("scale", "deaths")]
+    units = (dataclasses.replace(u, benchmark=dataclasses.replace(u.benchmark, suite=suite)) for p in plans for u in p.units)
+    records = run(dataclasses.replace(plans[0], units=tuple(units)), MemoryStore(), Watcher())
+    assert [r.definition.benchmark for r in records] == ["toy/scale", "toy/deaths"]
+    assert all(r.check.verdict is Correctness.PASSED for r in records)
+    assert len(started) == processes
 
 
 def test_an_interrupt_keeps_what_is_finished() -> None:
