@@ -85,22 +85,17 @@ void run(const std::string& isa, const Args& args, bool (*portable)(const Args&)
   if (!kernel(args)) throw std::bad_alloc();
 }
 
-const dlpack::ExchangeApi* exchange = nullptr;
-
 // The type of a tensor that small() takes: on the CPU, (B, H, N, D) with no empty dimension and a contiguous last one.
 std::optional<Type> type_of(const dlpack::Tensor& t) {
-  if (t.device.type != dlpack::kCpu || t.ndim != 4 || t.strides[3] != 1 || t.dtype.lanes != 1) return {};
+  const int type = dlpack::cpu_type(t);
+  if (type < 0 || t.ndim != 4 || t.strides[3] != 1) return {};
   if (std::any_of(t.shape, t.shape + 4, [](int64_t n) { return n < 1; })) return {};
-  const auto is = [&](uint8_t code, uint8_t bits) { return t.dtype.code == code && t.dtype.bits == bits; };
-  if (is(dlpack::kFloat, 32)) return Type::kFloat32;
-  if (is(dlpack::kFloat, 16)) return Type::kFloat16;
-  if (is(dlpack::kBfloat, 16)) return Type::kBfloat16;
-  return {};
+  return static_cast<Type>(type);
 }
 
 template <class Pointed = const void>
 ViewOf<Pointed*> view(const dlpack::Tensor& t) {
-  return {static_cast<char*>(t.data) + t.byte_offset, t.strides[0], t.strides[1], t.strides[2]};
+  return {dlpack::address(t), t.strides[0], t.strides[1], t.strides[2]};
 }
 
 Four shape(const dlpack::Tensor& t) { return {t.shape[0], t.shape[1], t.shape[2], t.shape[3]}; }
@@ -108,10 +103,10 @@ Four shape(const dlpack::Tensor& t) { return {t.shape[0], t.shape[1], t.shape[2]
 // The tensors of a small call as they are, and their type; none where they do not have one that such a call takes.
 template <size_t kCount>
 std::optional<Type> look(const std::array<py::handle, kCount>& objects, std::array<dlpack::Tensor, kCount>& seen) {
-  if (!exchange) return {};
+  if (!dlpack::exchange) return {};
   std::optional<Type> type;
   for (size_t i = 0; i < kCount; ++i) {
-    if (exchange->view(objects[i].ptr(), &seen[i])) throw py::error_already_set();
+    if (dlpack::exchange->view(objects[i].ptr(), &seen[i])) throw py::error_already_set();
     const auto found = type_of(seen[i]);
     if (!found || (i > 0 && found != type)) return {};
     type = found;
@@ -194,14 +189,6 @@ AIENG_BIND(attention) {
   m.def("attention_small", small,
         "Whether out was written: not where the tensors, which nobody has checked, do not fit or are many.");
   m.def("attention_small_backward", small_backward, "Whether dq, dk and dv were written, of tensors that attention_small took.");
-  m.def(
-      "attention_exchange",
-      [](const py::capsule& api) {
-        const auto* given = static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(api.ptr(), dlpack::kCapsule));
-        if (!given) throw py::error_already_set();
-        if (given->header.version.major == 1 && given->view) exchange = given;
-      },
-      "Take the DLPack exchange API of torch's tensors, without which no call is small.");
   m.def("attention_backward", [](const std::string& isa, int type, const Four& q_shape, const Four& k_shape, const Asked& asked,
                                  int threads, const Tensor& dout, const Tensor& q, const Tensor& k, const Tensor& v,
                                  const Tensor& out, Address lse, Address dq, Address dk, Address dv) {

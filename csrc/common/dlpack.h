@@ -40,4 +40,16 @@ struct ExchangeApi {
   Unused current_stream;
 };
 
+// That of torch's tensors; null where torch has none, and then nothing is read by it.
+inline const ExchangeApi* exchange = nullptr;
+
+// The number by which the families know the type of a tensor on the CPU: float32, float16, bfloat16; -1: another.
+inline int cpu_type(const Tensor& t) {
+  const auto is = [&](uint8_t code, uint8_t bits) { return t.dtype.code == code && t.dtype.bits == bits; };
+  if (t.device.type != kCpu || t.dtype.lanes != 1) return -1;
+  return is(kFloat, 32) ? 0 : is(kFloat, 16) ? 1 : is(kBfloat, 16) ? 2 : -1;
+}
+
+inline char* address(const Tensor& t) { return static_cast<char*>(t.data) + t.byte_offset; }
+
 }  // namespace aieng::dlpack

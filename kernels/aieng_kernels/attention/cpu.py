@@ -9,15 +9,12 @@ import torch
 from torch import Tensor
 
 from aieng_kernels._family import implementation
-from aieng_kernels._requirements import native
+from aieng_kernels._native_cpu import cpu
 from aieng_kernels.attention.options import Options
 
 _TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _LARGEST_HEAD_DIM = 256
 _NO_TENSOR = (0, (0, 0, 0, 0))
-
-if (_cpu := native("_cpu")) is not None and (_exchange := getattr(Tensor, "__dlpack_c_exchange_api__", None)) is not None:
-    _cpu.attention_exchange(_exchange)
 
 
 def _tensor(x: Tensor) -> tuple[int, tuple[int, ...]]:
@@ -56,7 +53,6 @@ def _made(q: Tensor | None, o: Options) -> Any:
     dropped = (_address(o.seed), o.dropped_words, 1 / (1 - o.dropout))
     sequences = 0 if o.q_starts is None else o.q_starts.shape[0] - 1
     lengths = (sequences, _address(o.q_starts), _address(o.k_starts), _address(o.k_lengths), o.longest_q, o.longest_k)
-    cpu: Any = native("_cpu")
     return cpu.AttentionOptions(o.scale, (o.left, o.right, o.bottom_right), o.softcap, _mask(q, o), dropped, lengths)
 
 
@@ -79,7 +75,6 @@ class _Native:
         ``lse`` is written too if given.
         """
         out = torch.empty_like(q)
-        cpu: Any = native("_cpu")
         done = cpu.attention_small(cls.isa, q, k, v, out, _address(lse), scale, is_causal, grouped, torch.get_num_threads())
         return out if done else None
 
@@ -90,7 +85,6 @@ class _Native:
         """The gradients of a call that :meth:`small` took; None if dout is of another kind."""
         dq, dk, dv = _contiguous_like(q, k, v)
         results = (dq.data_ptr(), dk.data_ptr(), dv.data_ptr())
-        cpu: Any = native("_cpu")
         done = cpu.attention_small_backward(
             cls.isa, dout, q, k, v, out, lse.data_ptr(), *results, scale, is_causal, torch.get_num_threads()
         )
@@ -105,7 +99,6 @@ class _Native:
     def forward(cls, q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
         batch, heads, queries, _ = q.shape
         out, lse = torch.empty_like(q), torch.empty((batch, heads, queries), dtype=torch.float32)
-        cpu: Any = native("_cpu")
         cpu.attention_forward(*_problem(cls.isa, q, k, o), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr())
         return out, lse
 
@@ -115,7 +108,6 @@ class _Native:
     ) -> tuple[Tensor, Tensor, Tensor]:
         dq, dk, dv = _contiguous_like(q, k, v)
         inputs = (_tensor(dout), _tensor(q), _tensor(k), _tensor(v), _tensor(out), lse.data_ptr())
-        cpu: Any = native("_cpu")
         cpu.attention_backward(*_problem(cls.isa, q, k, o), *inputs, dq.data_ptr(), dk.data_ptr(), dv.data_ptr())
         return dq, dk, dv
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from aieng_kernels._family import implementation
-from aieng_kernels._requirements import native
+from aieng_kernels._memory import empty_like
+from aieng_kernels._native_cpu import cpu
 from aieng_kernels.diffusion.coefficients import Coefficients
 
 _TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}  # csrc/diffusion/diffusion.h, Type
@@ -33,7 +34,7 @@ def _step(
     threshold: tuple[float, float] | None = None,
 ) -> None:
     clip = math.inf if coefficients.clip is None else coefficients.clip
-    getattr(native("_cpu"), kernel)(
+    getattr(cpu, kernel)(
         sample.data_ptr(),
         cond.data_ptr(),
         0 if uncond is None else uncond.data_ptr(),
@@ -56,6 +57,22 @@ def _step(
     )
 
 
+def _plainly(
+    kernel: str,
+    sample: Tensor,
+    cond: Tensor,
+    uncond: Tensor | None,
+    noise: Tensor | None,
+    history: Tensor | None,
+    coefficients: Coefficients,
+    guidance: float,
+) -> tuple[Tensor, Tensor] | None:
+    """Both results of tensors whose fitness the native module judges itself; None, soon, if they do not fit."""
+    out, x0 = empty_like(sample), empty_like(sample)
+    tensors = (sample, cond, uncond, noise, history, out, x0)
+    return (out, x0) if getattr(cpu, kernel)(*tensors, *coefficients, guidance, torch.get_num_threads()) else None
+
+
 class _AnySize:
     whole_samples = True
 
@@ -69,11 +86,13 @@ class _AnySize:
 )
 class Avx512(_AnySize):
     step = staticmethod(partial(_step, "diffusion_step_avx512"))
+    plainly = staticmethod(partial(_plainly, "diffusion_plainly_avx512"))
 
 
 @implementation("diffusion", "cpu_avx2", device="cpu", requires=("avx2",), dtypes=("float32", "float16", "bfloat16"), priority=20)
 class Avx2(_AnySize):
     step = staticmethod(partial(_step, "diffusion_step_avx2"))
+    plainly = staticmethod(partial(_plainly, "diffusion_plainly_avx2"))
 
 
 @implementation(
@@ -81,3 +100,4 @@ class Avx2(_AnySize):
 )
 class Portable(_AnySize):
     step = staticmethod(partial(_step, "diffusion_step_portable"))
+    plainly = staticmethod(partial(_plainly, "diffusion_plainly_portable"))

@@ -9,6 +9,7 @@ the largest bound.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -36,6 +37,34 @@ def step(*arguments: Any) -> list[Tensor]:
     operator = _functional if is_plain((*arguments[:4], history)) else torch.ops.aieng.diffusion_step.default
     results: list[Tensor] = operator(*arguments)
     return results
+
+
+def plainly(
+    sample: Tensor,
+    cond: Tensor,
+    uncond: Tensor | None,
+    noise: Tensor | None,
+    history: Tensor | None,
+    coefficients: Coefficients,
+    guidance: float,
+    backend: str | None,
+) -> tuple[Tensor, Tensor] | None:
+    """Both results of a step on the CPU that asks for neither whole samples nor noise of its own, by the shortest way there is.
+
+    None where there is no such way; the general one then finds out what is wrong, if anything is.
+    """
+    if not (type(guidance) is float and is_plain((sample, cond, uncond, noise, history)) and sample.is_cpu):
+        return None
+    way = _short_way(sample.dtype, backend)
+    results: tuple[Tensor, Tensor] | None = way and way(sample, cond, uncond, noise, history, coefficients, guidance)
+    return results
+
+
+@cache
+def _short_way(dtype: torch.dtype, backend: str | None) -> Any:
+    """That of the implementation that a call on the CPU would take, if it has one."""
+    chosen = choose("diffusion", "cpu", DTYPES[dtype], backend) if dtype in DTYPES else ()
+    return getattr(chosen[0].load(), "plainly", None) if chosen else None
 
 
 def pack(coefficients: Coefficients) -> list[float]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aieng_kernels.diffusion import ops
 from aieng_kernels.diffusion.coefficients import Coefficients
 from aieng_kernels.diffusion.schedulers.config import Configured
 from aieng_kernels.diffusion.schedulers.schedule import betas
@@ -23,6 +24,9 @@ class Scheduler(Configured):
 
     order = 1
     init_noise_sigma: Any
+    _seen: tuple[Any, ...]
+    """What the cached coefficients were made from."""
+    _cache: dict[Hashable, Any]
 
     def _set_schedule(self) -> None:
         c = self.config
@@ -36,9 +40,9 @@ class Scheduler(Configured):
         self.init_noise_sigma = 1.0
         self.num_inference_steps: int | None = None
         self.timesteps = torch.arange(c.num_train_timesteps - 1, -1, -1, dtype=torch.int64)
-        self._seen: tuple[Any, ...] = (None,) * 5
+        self._seen = (None,) * 5
         self._cumulative: NDArray[np.float32] = np.empty(0, np.float32)
-        self._cache: dict[Hashable, Coefficients] = {}
+        self._cache = {}
 
     def scale_model_input(self, sample: Tensor, timestep: int | Tensor | None = None) -> Tensor:
         """The sample as it is: these schedulers do not scale the model's input."""
@@ -67,12 +71,12 @@ class Scheduler(Configured):
         schedule, seen = self.alphas_cumprod, self._seen
         if not (
             schedule is seen[0]
-            and schedule._version == seen[1]
+            and writes_to(schedule) == seen[1]
             and self.timesteps is seen[2]
             and self.num_inference_steps == seen[3]
             and self._internal_dict is seen[4]
         ):
-            self._seen = (schedule, schedule._version, self.timesteps, self.num_inference_steps, self._internal_dict)
+            self._seen = (schedule, writes_to(schedule), self.timesteps, self.num_inference_steps, self._internal_dict)
             self._cumulative = schedule.detach().to("cpu", torch.float32).numpy()
             self._cache.clear()
         return self._cumulative
@@ -98,6 +102,11 @@ class Scheduler(Configured):
         rescale: float = 0.0,
     ) -> tuple[Tensor, Tensor | None]:
         """The step in one pass where it can be, else in plain torch."""
+        c = self._internal_dict
+        if not (rescale or c.get("thresholding")):
+            results = ops.plainly(sample, model_output, uncond, noise, history, coefficients, guidance, backend)
+            if results is not None:
+                return results
         others = [x for x in (model_output, uncond, noise, history) if x is not None]
         if any(x.dtype is not sample.dtype for x in others):
             dtype = torch.promote_types(sample.dtype, model_output.dtype)  # as torch's own arithmetic would
@@ -108,7 +117,6 @@ class Scheduler(Configured):
             if backend is not None:
                 raise ValueError(f"backend={backend!r} cannot be forced: gradients go through plain torch")
             return self._plain(sample, model_output, uncond, guidance, noise, coefficients, history, rescale)
-        c = self._internal_dict
         threshold = (c["dynamic_thresholding_ratio"], c["sample_max_value"]) if c.get("thresholding") else None
         return diffusion_step(
             sample, model_output, coefficients, uncond=uncond, guidance=guidance, noise=noise, backend=backend,
@@ -154,6 +162,11 @@ class Scheduler(Configured):
         s = torch.quantile(magnitudes, self.config.dynamic_thresholding_ratio, dim=1)
         s = s.clamp(min=1, max=self.config.sample_max_value).view(-1, *[1] * (sample.ndim - 1))
         return sample.clamp(-s, s) / s
+
+
+def writes_to(x: Tensor) -> int:
+    """How often a tensor was written to; torch does not count that of one made in inference mode."""
+    return -1 if x.is_inference() else x._version
 
 
 def draw(like: Tensor, generator: Generators, dtype: torch.dtype | None = None) -> Tensor:

@@ -230,8 +230,8 @@ class DPMSolverMultistepScheduler(levels.NoiseLevelScheduler):
 
     def _order(self, place: int) -> int:
         """Of the step at a place: low at the start, for want of estimates, and at the end, where few steps are unstable."""
-        c, left = self.config, len(self.timesteps) - 1 - place
-        few = c.lower_order_final and len(self.timesteps) < 15
+        c, steps = self.config, self.timesteps.shape[0]
+        left, few = steps - 1 - place, c.lower_order_final and steps < 15
         if left == 0 and (few or c.euler_at_final or c.final_sigmas_type == "zero"):
             return 1
         return int(min(c.solver_order, self.lower_order_nums + 1, 2 if left == 1 and few else 3))
@@ -244,17 +244,22 @@ class DPMSolverMultistepScheduler(levels.NoiseLevelScheduler):
         return alpha, level * alpha
 
     def _at_place(self, place: int) -> tuple[float, float]:
-        return self._signal_and_noise(float(self.sigmas[place]))
+        return self._signal_and_noise(self._run()[place])
 
     def _lambda(self, place: int) -> float:
         alpha, sigma = self._at_place(place)
         return math.log(alpha / sigma) if sigma > 0 else math.inf
 
     def _coefficients(self, place: int, order: int) -> tuple[Coefficients, float]:
-        """Of the step from s to t; its history is the estimate before it, and so much of the one before that.
+        """Of the step from s to t; its history is the estimate before it, and so much of the one before that."""
+        self._run()
+        found: tuple[Coefficients, float] | None = self._cache.get((place, order))
+        if found is None:
+            found = self._cache[place, order] = self._made_coefficients(place, order)
+        return found
 
-        Estimates m are of x0 (arXiv:2211.01095, section 4.2), or of the noise with DPM-Solver (arXiv:2206.00927, section 3.2).
-        """
+    def _made_coefficients(self, place: int, order: int) -> tuple[Coefficients, float]:
+        """Estimates m are of x0 (arXiv:2211.01095, section 4.2), or of the noise in DPM-Solver (arXiv:2206.00927, section 3.2)."""
         (alpha_s, sigma_s), (alpha_t, sigma_t) = self._at_place(place), self._at_place(place + 1)
         h = self._lambda(place + 1) - self._lambda(place)
         sde = self.config.algorithm_type.startswith("sde")
@@ -266,7 +271,7 @@ class DPMSolverMultistepScheduler(levels.NoiseLevelScheduler):
             r, before, older = self._multistep(place, order, -2 * h if sde else -h, alpha_t)
             s = sigma_t / sigma_s * (math.exp(-h) if sde else 1.0)
             sigma = sigma_t * math.sqrt(-math.expm1(-2 * h)) if sde else 0.0
-        p, q = self._estimate(float(self.sigmas[place]), alpha_s, sigma_s)
+        p, q = self._estimate(self._run()[place], alpha_s, sigma_s)
         if self._of_noise and self.config.thresholding:  # x0 is estimated, from which the noise follows: ε = (x − α·x0)/σ
             r, s = -r * alpha_s / sigma_s, s + r / sigma_s
         return Coefficients(p, q, r, s, 0.0, sigma, None, before), older / before if older else 0.0

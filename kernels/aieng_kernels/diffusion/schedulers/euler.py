@@ -196,7 +196,7 @@ class EulerDiscreteScheduler(_Euler):
         """:meth:`step` on u + g·(c − u), in the same pass: arXiv:2207.12598, equation 6, with g = ``guidance_scale`` = 1 + w."""
         self._check_timestep(timestep)
         place = self._place(timestep)
-        sigma, to = self.sigmas[place : place + 2].tolist()
+        sigma, to = self._run()[place : place + 2]
         gamma = min(s_churn / (len(self.sigmas) - 1), 2**0.5 - 1) if s_tmin <= sigma <= s_tmax else 0.0
         higher = sigma * (gamma + 1)
         if gamma > 0:
@@ -279,7 +279,7 @@ class EulerAncestralDiscreteScheduler(_Euler):
         """:meth:`step` on u + g·(c − u), in the same pass: arXiv:2207.12598, equation 6, with g = ``guidance_scale`` = 1 + w."""
         self._check_timestep(timestep)
         place = self._place(timestep)
-        sigma, to = self.sigmas[place : place + 2].tolist()
+        sigma, to = self._run()[place : place + 2]
         up = math.sqrt(max(to**2 * (sigma**2 - to**2) / sigma**2, 0.0))
         down = math.sqrt(max(to**2 - up**2, 0.0))
         noise = None if generator is None else draw(model_output, generator)

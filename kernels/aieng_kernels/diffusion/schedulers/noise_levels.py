@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aieng_kernels.diffusion.schedulers.base import Scheduler
+from aieng_kernels.diffusion.schedulers.base import Scheduler, writes_to
 from aieng_kernels.diffusion.schedulers.schedule import betas
 
 Array = NDArray[np.floating]
@@ -34,6 +34,16 @@ class NoiseLevelScheduler(Scheduler):
         if c.rescale_betas_zero_snr:
             self.alphas_cumprod[-1] = 2**-24  # not 0, of which the level would be infinite
         self.num_inference_steps: int | None = None
+        self._seen, self._cache = (None,) * 3, {}
+
+    def _run(self) -> list[float]:
+        """The run's levels, read again (and the cached coefficients dropped) if a caller replaced them."""
+        sigmas, seen = self.sigmas, self._seen
+        if not (sigmas is seen[0] and writes_to(sigmas) == seen[1] and self._internal_dict is seen[2]):
+            self._seen = (sigmas, writes_to(sigmas), self._internal_dict)
+            self._cache.clear()
+            self._numbers: list[float] = sigmas.tolist()
+        return self._numbers
 
     def _levels(self) -> Array:
         """The level of every training timestep, rising."""
