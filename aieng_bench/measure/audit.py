@@ -103,8 +103,8 @@ def novelty(
     sets = given.copies(inputs, max(1, min(calls, SETS, SETS_BYTES // max(1, given.size_of(inputs)))))
 
     def timed(contents: Sequence[Mapping[str, Any]]) -> float:
-        # Written both times, so that both find equal caches; and twice each time, for the first finds contents that were just made
-        # and are still to be written back from the caches, which on an EPYC took a call as long again.
+        # Written both times, so that both find equal caches; and twice each time, for on an EPYC honest calls took up to twice as
+        # long on contents that were just made, perhaps still to be written back, as on the same written once more.
         for _ in range(2):
             for one, content in zip(sets, contents, strict=True):
                 given.refill(one, content)

@@ -21,8 +21,6 @@ FLOOR_EPS = 2.0
 """One rounding moves a value by at most eps/2 of itself. Where the framework happens to be exact, four roundings are allowed."""
 LARGEST_BOUND = 0.5
 """However wrong the framework is, an output half as far off as all zeros has no figure."""
-
-
 BLOCK = {"cpu": 1 << 17, "cuda": 1 << 24}
 """Elements compared at once: in a processor's cache what is made of them costs a thirtieth of fresh pages for the whole."""
 
@@ -40,8 +38,8 @@ class Reference:
 
     oracle: Tensor
     framework: Tensor
-    finite: bool
-    """Whether the oracle is everywhere finite in the framework's dtype."""
+    count: int
+    """Elements of the oracle that are finite in the framework's dtype."""
     sizes: Tensor
     """Norm of each row of the oracle, float64."""
     resolved: Tensor
@@ -49,6 +47,15 @@ class Reference:
     error: Error
     multiple: float
     floor: float
+
+    @property
+    def finite(self) -> bool:
+        return self.count == self.oracle.numel()
+
+    @property
+    def root_mean_square(self) -> float:
+        """Of the oracle's finite elements; 1 if they are zero."""
+        return math.sqrt(float(self.sizes.square().sum()) / max(self.count, 1)) or 1.0
 
     @property
     def bound(self) -> float:
@@ -68,19 +75,20 @@ def reference(oracle: Tensor, framework: Tensor) -> Reference:
     exact = not framework.dtype.is_floating_point
     eps = 0.0 if exact else torch.finfo(framework.dtype).eps
     loose = framework.dtype is torch.bfloat16 or framework.numel() < TINY
-    finite = all(bool(_finite(x, y).all()) for x, y in _blocks(framework, oracle))
+    count = sum(int(_finite(x, y).sum()) for x, y in _blocks(framework, oracle))
+    finite = count == oracle.numel()
     of_oracle, found = _differ(torch.zeros_like(framework), oracle, finite), _differ(framework, oracle, finite)
     sizes = of_oracle.rows.sqrt()
     resolved = (found.rows.sqrt() < 0.1 * sizes) & (sizes > 0)
     if not exact:  # below this, flushing subnormals to zero is the hardware's choice
         resolved &= of_oracle.largest >= torch.finfo(framework.dtype).tiny
     error = found.relative_to(sizes)
-    return Reference(oracle, framework, finite, sizes, resolved, error, 3.0 if loose else 2.0, FLOOR_EPS * eps)
+    return Reference(oracle, framework, count, sizes, resolved, error, 3.0 if loose else 2.0, FLOOR_EPS * eps)
 
 
 def judge(name: str, out: Tensor, by: Reference) -> tuple[OutputError, str]:
     """The error of one output and, if it does not pass, why. Shape and dtype must have been checked (:func:`contract`)."""
-    found = _differ(out, by.oracle, by.finite, by.bound * _root_mean_square(by))
+    found = _differ(out, by.oracle, by.finite, by.bound * by.root_mean_square)
     error = found.relative_to(by.sizes)
     if not math.isfinite(error.rmse) or not (by.finite or same_non_finite(out, by.oracle)):
         return no_figure(name, by), f"{name} has values that are not finite where the result is"
@@ -91,7 +99,7 @@ def judge(name: str, out: Tensor, by: Reference) -> tuple[OutputError, str]:
         rmse_ratio=ratio(error.rmse, by.error.rmse, by.floor),
         worst_row_ratio=ratio(error.worst_row, by.error.worst_row, by.floor),
         max_abs_error=error.max_abs,
-        out_of_tolerance=found.beyond / max(_finite_count(by), 1),
+        out_of_tolerance=found.beyond / max(by.count, 1),
     )
     if error.rmse > by.bound:
         return figures, f"{name}: relative RMSE {error.rmse:.3g} is over {by.bound:.3g} (framework: {by.error.rmse:.3g})"
@@ -161,17 +169,6 @@ def _differ(out: Tensor, oracle: Tensor, finite: bool, bound: float = math.inf) 
         parts.append((difference.square().sum(dim=-1), largest, (x == 0).all(dim=-1), (size > bound).sum()[None]))
     rows, largest, zero, beyond = (torch.cat(part) for part in zip(*parts, strict=True))
     return _Difference(rows, largest, zero, int(beyond.sum()))
-
-
-def _root_mean_square(by: Reference) -> float:
-    """Of the oracle's finite elements; 1 if they are zero."""
-    return math.sqrt(float(by.sizes.square().sum()) / max(_finite_count(by), 1)) or 1.0
-
-
-def _finite_count(by: Reference) -> int:
-    if by.finite:
-        return by.oracle.numel()
-    return sum(int(_finite(x, exact).sum()) for x, exact in _blocks(by.framework, by.oracle))
 
 
 def same_non_finite(out: Tensor, oracle: Tensor) -> bool:

@@ -50,10 +50,9 @@ def rounded_coefficients() -> Any:
     before, now, after = alpha.log() - sigma.log()
     h = after - now
     weight, ratio = alpha[2] * ((-h).exp() - 1), (now - before) / h
-    first, second, kept = 1 / alpha[1], -weight - 0.5 * weight / ratio, sigma[2] / sigma[1]
-    return coefficients()._replace(
-        p=float(first), q=float(-sigma[1] / alpha[1]), r=float(second), s=float(kept), h=float(0.5 * weight / ratio)
-    )
+    change = 0.5 * weight / ratio
+    scalars = {"p": 1 / alpha[1], "q": -sigma[1] / alpha[1], "r": -weight - change, "s": sigma[2] / sigma[1], "h": change}
+    return coefficients()._replace(**{name: float(value) for name, value in scalars.items()})
 
 
 def exact(k: Any, case: Case, inputs: Mapping[str, Any]) -> dict[str, Any]:
