@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,8 @@ from aieng_kernels._requirements import missing
 
 T = TypeVar("T", bound=type)
 _loaded: dict[tuple[str, str], type] = {}
+_parsing = threading.Lock()
+"""Python 3.11's ``ast.parse`` fails with SystemError where two threads meet in it (python/cpython#106905)."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,11 @@ def implementation(family: str, name: str, **declared: Any) -> Callable[[T], T]:
 def declared(family: str) -> tuple[Implementation, ...]:
     """Every implementation of a family, best first, read from the decorators in its files without importing them."""
     found = []
-    for path in sorted((Path(__file__).parent / family).glob("*.py")):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef):
-                found += [_read(d, f"aieng_kernels.{family}.{path.stem}") for d in node.decorator_list if _registers(d)]
+    with _parsing:
+        for path in sorted((Path(__file__).parent / family).glob("*.py")):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef):
+                    found += [_read(d, f"aieng_kernels.{family}.{path.stem}") for d in node.decorator_list if _registers(d)]
     return tuple(sorted(found, key=lambda i: (-i.priority, i.name)))
 
 

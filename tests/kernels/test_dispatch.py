@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 from aieng_kernels._dispatch import is_plain
+from aieng_kernels._family import declared
 from aieng_kernels.attention import attention
 from aieng_kernels.diffusion import ddim_step
 from torch import Tensor
@@ -123,6 +129,26 @@ def test_compiles_for_every_length() -> None:
     for length in (4, 7):
         x = torch.randn(1, 2, length, 8)
         assert torch.equal(compiled(x), attend(x))
+
+
+def test_first_calls_from_several_threads_do_not_meet_in_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which Python 3.11's does not bear."""
+    inside, met = threading.Lock(), []
+
+    def watched(source: str) -> ast.Module:
+        met.append(not inside.acquire(blocking=False))
+        time.sleep(1e-3)
+        tree = ast.parse(source)
+        if not met[-1]:
+            inside.release()
+        return tree
+
+    monkeypatch.setattr("aieng_kernels._family.ast", SimpleNamespace(**{**vars(ast), "parse": watched}))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(declared.__wrapped__, ["attention", "diffusion"] * 2))
+    assert met
+    assert not any(met)
+    assert found == [declared("attention"), declared("diffusion")] * 2
 
 
 @pytest.mark.parametrize(("call", "name"), [(attend, "aieng::attention_forward"), (denoise, "aieng::diffusion_step")])
