@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache, lru_cache
 
 import torch
@@ -15,9 +16,11 @@ from aieng_kernels.attention.options import UNLIMITED, Options
 FEWEST_PRODUCTS = 1 << 22
 """Multiply-adds of q k^T from which ours is called on a CPU where :func:`ops.small` does not do: below, getting to a kernel through
 Python costs more than it saves (as measured on a Xeon with AVX-512, in float32, with two threads)."""
+FEWEST_SMALL = 1 << 10
+"""The same where :func:`ops.small` does: more than a token or two (as measured on an EPYC)."""
 FEWEST_RECORDED = 1 << 17
-"""The same by the short way, where a gradient is recorded in float32: a node of autograd that is made in Python takes 25 us more
-than torch's own (as measured there and on an EPYC). In 16 bits torch's backward pass takes longer than that."""
+"""The same where a gradient is recorded in float32: a node of autograd that is made in Python takes 25 us more than torch's own (as
+measured on both). In 16 bits torch's backward pass takes longer than that."""
 
 
 def scaled_dot_product_attention(
@@ -34,17 +37,22 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """``torch.nn.functional.scaled_dot_product_attention`` with our kernels under it.
 
-    Small calls on a CPU that ask for a mask or dropout, and very small ones of which a gradient is recorded, go to torch's own
-    function, which is sooner done, and so does what is not fused: a mask that wants a gradient, fewer than 3 dimensions, value of
-    another shape than key, batches that broadcast, float64, other devices, and every wrong argument, which torch reports. Dropout
-    draws its seed from torch's default generator, and then drops other weights than torch would. ``backend`` forces one of our
-    implementations by name; ValueError if the call is one that is not fused.
+    Small calls on a CPU that ask for a mask or dropout, smaller ones of which a gradient is recorded, and single tokens go to
+    torch's own function, which is sooner done, and so does what is not fused: a mask that wants a gradient, fewer than 3
+    dimensions, value of another shape than key, batches that broadcast, float64, other devices, and every wrong argument, which
+    torch reports. Dropout draws its seed from torch's default generator, and then drops other weights than torch would. ``backend``
+    forces one of our implementations by name; ValueError if the call is one that is not fused.
     """
-    if attn_mask is None and dropout_p == 0.0 and backend is None:
-        out = ops.small(query, key, value, scale, is_causal, enable_gqa, FEWEST_RECORDED)
+    judged = backend is None and query.is_cpu and key.ndim > 1
+    products = query.numel() * key.size(-2) if judged else math.inf  # asked once: beside a few tokens every question counts
+    enough = products >= FEWEST_RECORDED or (
+        products >= FEWEST_SMALL and not (query.dtype is torch.float32 and ops.recorded(query, key, value))
+    )
+    if enough and attn_mask is None and dropout_p == 0.0 and backend is None:
+        out = ops.small(query, key, value, scale, is_causal, enable_gqa)
         if out is not None:
             return out
-    reason = _too_small(query, key) if backend is None else None
+    reason = "torch is sooner done" if products < FEWEST_PRODUCTS else None
     reason = reason or _not_fused(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
     if reason is None and query.ndim == 4:
         return _fused(query, key, value, attn_mask, dropout_p, is_causal, scale, backend)
@@ -82,11 +90,6 @@ def _fused(
 @lru_cache
 def _scaled(scale: float, is_causal: bool) -> Options:
     return Options(scale=scale, right=0 if is_causal else UNLIMITED)
-
-
-def _too_small(q: Tensor, k: Tensor) -> str | None:
-    small = q.is_cpu and k.ndim > 1 and q.numel() * k.shape[-2] < FEWEST_PRODUCTS
-    return "torch is sooner done" if small else None
 
 
 def _not_fused(

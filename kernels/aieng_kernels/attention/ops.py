@@ -30,13 +30,11 @@ _library.define(
 )
 
 
-def small(
-    q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool, grouped: bool = True, fewest_recorded: int = 0
-) -> Tensor | None:
+def small(q: Tensor, k: Tensor, v: Tensor, scale: float | None, is_causal: bool, grouped: bool = True) -> Tensor | None:
     """The output of a small call on the CPU that asks for nothing else, by the shortest way there is.
 
-    ``grouped``: k and v may have fewer heads than q. None where there is no such way, or where a gradient is recorded, in float32,
-    of fewer than ``fewest_recorded`` multiply-adds of q k^T; the general way then finds out what is wrong, if anything is.
+    ``grouped``: k and v may have fewer heads than q. None where there is no such way; the general one then finds out what is wrong,
+    if anything is.
     """
     asked = type(is_causal) is bool and type(grouped) is bool and (scale is None or type(scale) is float)
     if not (asked and is_plain((q, k, v), recorded=True) and q.is_cpu):
@@ -45,10 +43,7 @@ def small(
     if way is None:
         return None
     asked_of = (q, k, v, scale, is_causal, grouped)
-    recorded = _recorded(q, k, v)
-    if recorded and q.dtype is torch.float32 and k.ndim > 1 and q.numel() * k.shape[-2] < fewest_recorded:
-        return None
-    out: Tensor | None = _apply_small(*asked_of, way) if recorded else way.small(*asked_of)
+    out: Tensor | None = _apply_small(*asked_of, way) if recorded(q, k, v) else way.small(*asked_of)
     return out
 
 
@@ -59,7 +54,8 @@ def _short_way(dtype: torch.dtype) -> Any:
     return best if hasattr(best, "small") else None
 
 
-def _recorded(q: Tensor, k: Tensor, v: Tensor) -> bool:
+def recorded(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether autograd wants a gradient of this call."""
     return torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
 
 
@@ -68,7 +64,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, o: Options, backend: str | None = N
     results: tuple[Tensor, Tensor]
     if not is_plain((q, k, v, *o.tensors), recorded=True):
         results = torch.ops.aieng.attention_forward.default(q, k, v, *o, backend)
-    elif _recorded(q, k, v):
+    elif recorded(q, k, v):
         results = _apply(q, k, v, o, backend)
     else:
         results = _run_forward(q, k, v, o, backend)

@@ -14,6 +14,7 @@ from torch.nn import functional
 @pytest.fixture(autouse=True)
 def ours_however_small(monkeypatch):
     monkeypatch.setattr(dropin, "FEWEST_PRODUCTS", 0)
+    monkeypatch.setattr(dropin, "FEWEST_SMALL", 0)
     monkeypatch.setattr(dropin, "FEWEST_RECORDED", 0)
 
 
@@ -138,3 +139,9 @@ def test_small_calls_that_ask_for_more_are_torchs(monkeypatch):
         with pytest.raises(ZeroDivisionError):
             scaled_dot_product_attention(q, *tensors(*QKV)[1:])
         assert scaled_dot_product_attention(*(x.bfloat16() for x in (q, *tensors(*QKV)[1:]))).requires_grad
+        with torch.no_grad():
+            scaled_dot_product_attention(q, *tensors(*QKV)[1:])
+        token = tensors(*[(1, 2, 1, 32)] * 3)
+        assert token[0].numel() < dropin.FEWEST_SMALL
+        with pytest.raises(ZeroDivisionError):
+            scaled_dot_product_attention(*token)
