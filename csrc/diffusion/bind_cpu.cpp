@@ -90,7 +90,9 @@ AIENG_BIND(diffusion) {
 #if defined(__x86_64__)
   m.def("diffusion_step_avx2", &step<aieng::diffusion::step_avx2>);
   m.def("diffusion_step_avx512", &step<aieng::diffusion::step_avx512>);
+  m.def("diffusion_step_avx512_bf16", &step<aieng::diffusion::step_avx512_bf16>);
   m.def("diffusion_plainly_avx2", &step_plainly<aieng::diffusion::step_avx2>);
   m.def("diffusion_plainly_avx512", &step_plainly<aieng::diffusion::step_avx512>);
+  m.def("diffusion_plainly_avx512_bf16", &step_plainly<aieng::diffusion::step_avx512_bf16>);
 #endif
 }

@@ -44,5 +44,6 @@ enum class Type : int { kFloat32 = 0, kFloat16 = 1, kBFloat16 = 2 };
 void step_portable(const Step& step, Type type, int threads);
 void step_avx2(const Step& step, Type type, int threads);
 void step_avx512(const Step& step, Type type, int threads);
+void step_avx512_bf16(const Step& step, Type type, int threads);  // of bfloat16 alone
 
 }  // namespace aieng::diffusion

@@ -81,6 +81,14 @@ class _AnySize:
         return None
 
 
+@implementation("diffusion", "cpu_avx512_bf16", device="cpu", requires=("avx512_bf16",), dtypes=("bfloat16",), priority=40)
+class Avx512Bf16(_AnySize):
+    """As the next, with one instruction for a conversion to bfloat16, which makes results below 1.2e-38 zero."""
+
+    step = staticmethod(partial(_step, "diffusion_step_avx512_bf16"))
+    plainly = staticmethod(partial(_plainly, "diffusion_plainly_avx512_bf16"))
+
+
 @implementation(
     "diffusion", "cpu_avx512", device="cpu", requires=("avx512",), dtypes=("float32", "float16", "bfloat16"), priority=30
 )

@@ -117,7 +117,10 @@ def test_results_round_to_nearest_even_and_overflow_to_infinity(implementation: 
     other = [info.eps / 2, info.max, info.tiny / 2, info.tiny / 4, info.max * info.eps / 4, info.eps / 2, -0.0, -1.0] * 20
     x, e = (torch.tensor(v, dtype=torch.float64).to(implementation.device, dtype) for v in (one, other))
     prev, _ = diffusion_step(x, e, Coefficients(0.0, 0.0, 0.0, 1.0, 1.0, 0.0), backend=implementation.name)
-    assert torch.equal(prev, (x.float() + e.float()).to(dtype))
+    due = (x.float() + e.float()).to(dtype)
+    if implementation.name == "cpu_avx512_bf16":  # whose conversion has no subnormal numbers
+        due[due.abs() < info.smallest_normal] = 0
+    assert torch.equal(prev, due)
     assert torch.isinf(prev[1]), "twice the largest number"
 
 

@@ -14,7 +14,9 @@ HERE = Path(__file__).parent
 CSRC = HERE.parents[2] / "csrc"
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
-FLAGS = {"avx2": AVX2, "avx512": [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"], "portable": []}
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+BF16 = [*AVX512, "-include", str(HERE.parent / "attention" / "emulated_bf16.h")]
+FLAGS = {"avx2": AVX2, "avx512": AVX512, "avx512_bf16": BF16, "portable": []}
 
 
 @pytest.mark.skipif(COMPILER is None or platform.system() != "Linux", reason="needs a C++ compiler with the sanitizers, on Linux")

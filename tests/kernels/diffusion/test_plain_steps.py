@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from aieng_kernels._family import candidates, declared
+from aieng_kernels._family import Implementation, candidates, declared
 from aieng_kernels.diffusion import ops
 from aieng_kernels.diffusion.coefficients import Coefficients
 from aieng_kernels.diffusion.schedulers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
@@ -14,7 +14,7 @@ from aieng_kernels.diffusion.step import diffusion_step
 from torch import Tensor
 
 K = Coefficients(1.2, -0.7, 0.8, 0.3, 0.2, 0.5, None, 0.4)
-NATIVE = [i.name for i in declared("diffusion") if i.device == "cpu" and i.name != "reference" and i.unsupported() is None]
+NATIVE = [i for i in declared("diffusion") if i.device == "cpu" and i.name != "reference" and i.unsupported() is None]
 pytestmark = pytest.mark.skipif(
     candidates("diffusion", "cpu", "float32")[0].name == "reference", reason="the native module is not built"
 )
@@ -30,11 +30,14 @@ def plainly(given: list[Tensor | None], k: Coefficients = K, guidance: float = 2
     return ops.plainly(*given, k, guidance, backend)
 
 
-@pytest.mark.parametrize("backend", NATIVE)
+@pytest.mark.parametrize("implementation", NATIVE, ids=lambda i: i.name)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("left_out", [(), (2,), (4,), (2, 3, 4)], ids=["all", "unguided", "without history", "alone"])
 @pytest.mark.parametrize("clip", [None, 0.9])
-def test_the_values_are_the_general_ways(backend: str, dtype: torch.dtype, left_out: tuple[int, ...], clip: float | None) -> None:
+def test_the_values_are_the_general_ways(
+    implementation: Implementation, dtype: torch.dtype, left_out: tuple[int, ...], clip: float | None
+) -> None:
+    backend = implementation.name
     given: list[Any] = [None if i in left_out else x for i, x in enumerate(tensors(2, 3, 37, 5, dtype=dtype))]
     k = K._replace(clip=clip, sigma=0.0 if 3 in left_out else K.sigma)
     sample, cond, uncond, noise, history = given
