@@ -25,6 +25,14 @@ struct Tensor {
   int64_t *shape, *strides;
   uint64_t byte_offset;
 };
+// A tensor that whoever takes it in gives back by calling its deleter.
+struct Managed {
+  Tensor tensor;
+  void* context;
+  void (*deleter)(Managed* self);
+};
+constexpr char kManaged[] = "dltensor";
+
 struct Version {
   uint32_t major, minor;
 };
