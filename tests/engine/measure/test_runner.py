@@ -211,6 +211,12 @@ def test_contenders_are_paired_by_launch_and_round(launches: tuple[list[Record],
         assert record.command.endswith("--quick")
 
 
+def test_memory_that_is_kept_is_counted() -> None:
+    record = by_name(run(plan("scale", "eager", "keeps_memory", quick=True), MemoryStore(), Watcher()))["keeps_memory"]
+    assert record.check.verdict is Correctness.PASSED, record.outcome_reason
+    assert record.memory["peak_bytes"] > 60 << 20
+
+
 def test_progress_is_told(launches: tuple[list[Record], Watcher]) -> None:
     records, watcher = launches
     cases = list(dict.fromkeys(r.case_id for r in records))

@@ -131,6 +131,28 @@ def one_buffer(case: Case) -> Callable[..., Any]:
     return lambda a, b: torch.add(b, a, alpha=2, out=out)
 
 
+@benchmark.contender("keeps_memory")
+def keeps_memory(case: Case) -> Callable[..., Any]:
+    """Each result lies in 64 MiB of its own, in which another lay that was released."""
+    import weakref
+
+    import torch
+
+    memories: list[Any] = []
+    results: dict[int, Any] = {}  # by the id of the memory they lie in
+
+    def call(a: Any, b: Any) -> Any:
+        memory = next((m for m in memories if results[id(m)]() is None), None)
+        if memory is None:
+            memory = torch.ones(1 << 24)
+            memories.append(memory)
+        out = torch.add(b, a, alpha=2, out=memory[: a.numel()].view(a.shape))
+        results[id(memory)] = weakref.ref(out)
+        return out
+
+    return call
+
+
 @benchmark.contender("tires")
 def tires(case: Case) -> Callable[..., Any]:
     """Right in the checked calls at the start, wrong in the many that follow."""
