@@ -3,7 +3,9 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <iterator>
 #include <memory>
 #include <new>
@@ -18,10 +20,13 @@
 
 #include "cpu_features.h"
 #include "crew.h"
+#include "parallel.h"
 #include "probes.h"
 
 namespace aieng::ceilings {
 namespace {
+
+constexpr std::uintptr_t kAlign = 64;  // of the widest vector
 
 using Measured = std::pair<double, double>;  // seconds, operations or bytes
 
@@ -116,6 +121,24 @@ std::optional<Measured> stream(const std::string& kind, std::int64_t working_set
   return best;
 }
 
+// The probes' copy past the caches, between memory of the caller's: what is bound by memory can be timed beside it.
+void copy(std::uintptr_t source, std::uintptr_t target, std::int64_t bytes, int threads) {
+  check(threads, 0);
+  if (source % kAlign || target % kAlign) throw std::invalid_argument("source and target must be multiples of 64");
+  Stream run = nullptr;
+  for (const Probes& all : runnable())
+    for (int i = 0; i < all.streams; ++i)
+      if (std::string("copy") == all.stream[i].kind) run = all.stream[i].run;
+  const float* const a = reinterpret_cast<const float*>(source);
+  float* const c = reinterpret_cast<float*>(target);
+  const std::int64_t whole = bytes / 4 / kBlock * kBlock;
+  parallel_ranges(whole, kBlock, threads, [&](std::int64_t begin, std::int64_t end) {
+    keep(run(a + begin, nullptr, c + begin, end - begin, 1));
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // such stores are ordered by nothing less
+  });
+  std::memcpy(c + whole, a + whole, static_cast<std::size_t>(bytes - whole * 4));
+}
+
 }  // namespace
 }  // namespace aieng::ceilings
 
@@ -131,4 +154,6 @@ PYBIND11_MODULE(_ceilings, m) {
         py::call_guard<py::gil_scoped_release>(),
         "(least seconds, bytes read and written) of 'read', 'write', 'copy' or 'add' over arrays of working_set_bytes in all; "
         "None for another kind.");
+  m.def("copy", &aieng::ceilings::copy, py::arg("source"), py::arg("target"), py::arg("nbytes"), py::arg("threads"),
+        py::call_guard<py::gil_scoped_release>(), "Copy by the probes' stores past the caches, from an address to another.");
 }

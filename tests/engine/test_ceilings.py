@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from aieng_bench import ceilings as module
 from aieng_bench import ceilings_cpu, ceilings_cuda
@@ -197,6 +198,17 @@ def test_probes_count_their_work(threads: int) -> None:
         seconds, moved = native.stream(mix, 96 * KIB, threads, 0.0)
         assert seconds > 0
         assert moved >= 32 * MIB * 0.9  # small sets are gone over many times
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 511, 512, 40_000_007])
+def test_the_copy_copies(nbytes: int) -> None:
+    copy = ceilings_cpu.load().copy
+    source, target = torch.randint(256, (nbytes,), dtype=torch.uint8), torch.zeros(nbytes + 9, dtype=torch.uint8)
+    copy(source.data_ptr(), target.data_ptr(), nbytes, 3)
+    assert torch.equal(target[:nbytes], source)
+    assert not target[nbytes:].any()
+    with pytest.raises(ValueError, match="multiples of 64"):
+        copy(source.data_ptr(), target[4:].data_ptr(), 0, 1)
 
 
 def test_measured_rates_are_in_order() -> None:
