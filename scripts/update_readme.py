@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from aieng_bench import calibration
+from aieng_bench import calibration, registry
 from aieng_bench.record.reading import load
 from aieng_bench.record.schema import Record
-from aieng_bench.redteam import is_redteam
 from aieng_bench.report.format import NOTHING, percent, quantity, ratio
 from aieng_bench.report.markdown import table, text
 from aieng_bench.summary import Group, Row, groups
@@ -27,18 +26,24 @@ HEADS = [
 
 
 def newest_runs() -> list[tuple[Path, list[Record]]]:
-    """Of each machine's files those that measured a benchmark last, with its records; the red team's are no leaderboard.
+    """Of each machine's files those that measured a case last, with its records, of the cases that are declared today.
 
     Two files of one day differ in name only by their commits.
     """
+    forms = [(device, quick) for device in ("cpu", "cuda") for quick in (False, True)]
+    declared = {(b.name, case.id) for b in registry.benchmarks().values() for form in forms for case in b.cases(*form)}
     newest = []
     for folder in sorted((ROOT / "results").iterdir()):
-        files = [(file, [r for r in load(file).records if not is_redteam(r)]) for file in sorted(folder.glob("*.jsonl"))]
+        files = [(file, [r for r in load(file).records if measured(r) in declared]) for file in sorted(folder.glob("*.jsonl"))]
         files = sorted(((file, records) for file, records in files if records), key=lambda run: run[1][0].created)
-        last = {record.definition.benchmark: file for file, records in files for record in records}
-        kept = [(file, [r for r in records if last[r.definition.benchmark] == file]) for file, records in files]
+        last = {measured(r): file for file, records in files for r in records}
+        kept = [(file, [r for r in records if last[measured(r)] == file]) for file, records in files]
         newest += [(file, records) for file, records in kept if records]
     return newest
+
+
+def measured(record: Record) -> tuple[str, str]:
+    return record.definition.benchmark, record.case_id
 
 
 def line(group: Group, best: Row) -> list[str]:

@@ -52,7 +52,7 @@ def work(case: Case) -> Work:
 HALF = ["bfloat16", "float16"]
 CPU = [
     *grid(B=1, H=8, S=[512, 1024, 2048], D=[64, 128], dtype=["bfloat16", "float32"], causal=[False, True]),
-    *grid(B=1, H=8, S=512, D=64, dtype="float16", causal=False),
+    *grid(B=1, H=8, S=[512, 1024], D=[64, 128], dtype="float16", causal=[False, True]),
     *grid(B=32, H=3, S=65, D=64, dtype=["bfloat16", "float32"], causal=False),
 ]
 CUDA = grid(B=4, H=16, S=[2048, 4096, 8192, 16384], D=[64, 128], dtype=HALF, causal=[False, True])
