@@ -31,6 +31,8 @@ void forward(const std::string& kernel, const Shape& shape, bool causal, float s
   if (kernel == "sm80_float16") return cuda::forward_sm80_fp16(a, device, on);
   if (kernel == "sm90_bfloat16") return cuda::forward_sm90_bf16(a, device, on);
   if (kernel == "sm90_float16") return cuda::forward_sm90_fp16(a, device, on);
+  if (kernel == "sm90_polynomial_bfloat16") return cuda::forward_sm90_polynomial_bf16(a, device, on);
+  if (kernel == "sm90_polynomial_float16") return cuda::forward_sm90_polynomial_fp16(a, device, on);
   if (kernel == "simt_float32") return cuda::forward_simt(a, device, on);
   throw std::invalid_argument("no attention kernel " + kernel);
 }

@@ -42,6 +42,8 @@ void backward_sm80_fp16(const Backward&, int device, void* stream);
 // stride of several elements 0.
 void forward_sm90_bf16(const Forward&, int device, void* stream);
 void forward_sm90_fp16(const Forward&, int device, void* stream);
+void forward_sm90_polynomial_bf16(const Forward&, int device, void* stream);  // d up to 64
+void forward_sm90_polynomial_fp16(const Forward&, int device, void* stream);
 void backward_sm90_bf16(const Backward&, int device, void* stream);  // d up to 128
 void backward_sm90_fp16(const Backward&, int device, void* stream);
 

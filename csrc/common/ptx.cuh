@@ -131,9 +131,15 @@ __device__ __forceinline__ float fast_sqrt(float x) {
   return y;
 }
 
-// x between the bounds, NaN left as NaN, in two instructions: C's fminf and fmaxf would give the bound.
-__device__ __forceinline__ float clamp_or_nan(float x, float low, float high) {
+// x or the bound, NaN left as NaN: C's fmaxf would give the bound.
+__device__ __forceinline__ float max_or_nan(float x, float low) {
   asm("max.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(low));
+  return x;
+}
+
+// x between the bounds, NaN left as NaN, in two instructions.
+__device__ __forceinline__ float clamp_or_nan(float x, float low, float high) {
+  x = max_or_nan(x, low);
   asm("min.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(high));
   return x;
 }

@@ -49,14 +49,15 @@ class CudaSm90:
     On an H200 about as fast as torch's cuDNN forward, 0.8 times backward (``results/notes/2026-11-26-h200.md``).
     """
 
+    technique = "sm90"
     supports = CudaSm80.supports
 
-    @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
+    @classmethod
+    def forward(cls, q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
         if not k.numel():
             return torch.zeros_like(q), q.new_full(q.shape[:3], -torch.inf, dtype=torch.float32)
         operands = (_aligned(q, expanded=False), _aligned(k, expanded=False), _aligned(v, expanded=False))
-        return _forward("sm90", torch.empty_like(q), *operands, o)
+        return _forward(cls.technique, torch.empty_like(q), *operands, o)
 
     @staticmethod
     def backward(
@@ -65,6 +66,27 @@ class CudaSm90:
         if q.shape[-1] > LARGEST_SM90_BACKWARD or not k.numel():
             return CudaSm80.backward(dout, q, k, v, out, lse, o)
         return _backward("sm90", [_aligned(x, expanded=False) for x in (dout, q, k, v, out)], lse, o)
+
+
+@implementation(
+    "attention",
+    "cuda_sm90_polynomial",
+    device="cuda",
+    requires=("cuda", "sm_90a"),
+    dtypes=("bfloat16", "float16"),
+    priority=-20,
+)
+class CudaSm90Polynomial(CudaSm90):
+    """The same with a quarter of the exponentials from a polynomial, D up to 64, which exponentials bind. Not yet run on a chip,
+    and so taken only by its name."""
+
+    technique = "sm90_polynomial"
+
+    @staticmethod
+    def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:
+        if q.shape[-1] > 64:
+            return f"head dim {q.shape[-1]} is over 64"
+        return CudaSm80.supports(q, k, v, o)
 
 
 @implementation("attention", "cuda_simt", device="cuda", requires=("cuda", "sm_80"), dtypes=("float32",), priority=10)

@@ -126,6 +126,7 @@ inline float fast_sqrt(float x) {
   return static_cast<float>(std::sqrt(static_cast<double>(x)) * (shim::seed() % 2 ? 1 + 0x1p-23 : 1 - 0x1p-23));
 }
 
+inline float max_or_nan(float x, float low) { return x < low ? low : x; }
 inline float clamp_or_nan(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
 
 inline float shuffle_xor(float x, int lanes) {
