@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor
@@ -34,8 +36,8 @@ class TritonHopper:
             return f"takes head dims that are multiples of 8 up to 128, not {D}"
         return o.beyond_causal or TritonFlash.supports(q, k, v, o)
 
-    @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
+    @classmethod
+    def forward(cls, q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
         B, H, S, D = q.shape
         out = torch.empty_like(q)
         lse = torch.empty((B, H, S), dtype=torch.float32, device=q.device)
@@ -44,12 +46,17 @@ class TritonHopper:
         scale = o.scale
         if scale <= 0:  # the kernel takes maxima before it scales
             q, scale = (-q, -scale) if scale else (q * 0, 1.0)
-        operands = [descriptor(aligned(x)) for x in (q, k, v)]
+        operands = [*(descriptor(aligned(x)) for x in (q, k, v)), descriptor(out), lse, *_shape(q, k)]
         with device_of(q):
-            tuned("forward", padded(D))[lambda meta: (triton.cdiv(S, 64 * meta["WARPGROUPS"]) * B * H,)](
-                *operands, descriptor(out), lse, *_shape(q, k), scale, _bucket(q, k), GROUP=H // k.shape[1], CAUSAL=o.causal
-            )
+            cls.launch(B * H, S, padded(D), operands, scale, _bucket(q, k), GROUP=H // k.shape[1], CAUSAL=o.causal)
         return out, lse
+
+    @staticmethod
+    def launch(heads: int, S: int, width: int, operands: list[Any], scale: float, bucket: int, **constants: Any) -> None:
+        """A block for each tile of rows."""
+        tuned("forward", width)[lambda meta: (triton.cdiv(S, 64 * meta["WARPGROUPS"]) * heads,)](
+            *operands, scale, bucket, **constants
+        )
 
     @staticmethod
     def backward(
@@ -75,6 +82,24 @@ class TritonHopper:
                 *operands, shift, delta, *_shape(q, k), shift.shape[-1], o.scale, _bucket(q, k), **constants
             )
         return dq, dk, dv
+
+
+@implementation(
+    "attention",
+    "triton_hopper_persistent",
+    device="cuda",
+    requires=("triton", "sm_90a"),
+    dtypes=("float16", "bfloat16"),
+    priority=-10,
+)
+class TritonHopperPersistent(TritonHopper):
+    """The same forward pass in blocks that stay. Not yet run on a chip, and so taken only by its name."""
+
+    @staticmethod
+    def launch(heads: int, S: int, width: int, operands: list[Any], scale: float, bucket: int, **constants: Any) -> None:
+        tiles = triton.cdiv(S, 128) * heads
+        processors = torch.cuda.get_device_properties(operands[4].device).multi_processor_count
+        tuned("persistent", width)[(min(tiles, processors),)](*operands, tiles, scale, bucket, **constants)
 
 
 def _shape(q: Tensor, k: Tensor) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 from aieng_kernels._aot import Variant
 from aieng_kernels.attention.triton_hopper_backward import hopper_dkdv_kernel, hopper_dq_kernel
 from aieng_kernels.attention.triton_hopper_forward import ROWS, hopper_kernel
+from aieng_kernels.attention.triton_hopper_persistent import hopper_persistent_kernel
 
 
 class Kernel(NamedTuple):
@@ -27,6 +28,7 @@ class Kernel(NamedTuple):
 
 KERNELS = {
     "forward": Kernel(hopper_kernel, ("BLOCK_N", "STAGES", "WARPGROUPS", "PINGPONG"), ("k_desc", "v_desc")),
+    "persistent": Kernel(hopper_persistent_kernel, ("BLOCK_N", "STAGES"), ("k_desc", "v_desc")),
     "dkdv": Kernel(hopper_dkdv_kernel, ("BLOCK_M", "STAGES"), ("q_desc", "dout_desc", "shift_desc", "delta_desc")),
     "dq": Kernel(hopper_dq_kernel, ("BLOCK_N", "STAGES"), ("k_desc", "v_desc")),
 }
@@ -34,6 +36,8 @@ KERNELS = {
 _TABLE: dict[tuple[str, int], list[tuple[int, ...]]] = {
     ("forward", 64): [(64, 3, 3, False), (128, 3, 2, False), (128, 3, 2, True)],
     ("forward", 128): [(128, 2, 2, False), (128, 2, 2, True)],
+    ("persistent", 64): [(128, 3), (64, 4)],
+    ("persistent", 128): [(128, 2), (64, 3)],
     ("dkdv", 64): [(64, 3), (64, 2)],
     ("dkdv", 128): [(64, 2)],
     ("dq", 64): [(128, 3), (64, 3)],

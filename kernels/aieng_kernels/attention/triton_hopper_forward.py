@@ -67,12 +67,13 @@ def _softmax(score, row_sum, row_max, first, start, T, scale, CAUSAL: gl.constex
 
 @gluon.jit
 def _attend(
-    acc, p, row_sum, row_max, q, rings, turns, lo, hi, count, first, T, scale,
+    acc, p, row_sum, row_max, q, rings, turns, base, lo, hi, count, first, T, scale,
     CAUSAL: gl.constexpr, MASKED: gl.constexpr, TURN: gl.constexpr,
 ):  # fmt: skip
     """For the lo-th to hi-th last key block: multiply the p and v of the one before and fold its own scores into the softmax.
 
-    Warpgroups that take turns start their products one after the other, so that one exponentiates while another multiplies.
+    ``base`` key blocks have gone through the rings before. Warpgroups that take turns start their products one after the other, so
+    that one exponentiates while another multiplies.
     """
     k_ring, k_full, v_ring, v_full, free = rings
     STAGES: gl.constexpr = k_ring.shape[0]
@@ -83,13 +84,14 @@ def _attend(
     for i in range(lo, hi):
         if TURN is not None:
             mbarrier.wait(turns.index(TURN), i - 1 & 1)
-        stage = i % STAGES
-        mbarrier.wait(k_full.index(stage), i // STAGES & 1)
+        step = base + i
+        stage = step % STAGES
+        mbarrier.wait(k_full.index(stage), step // STAGES & 1)
         zeros = gl.zeros([ROWS, BLOCK_N], gl.float32, score_layout)
         k = k_ring.index(stage).reshape([BLOCK_N, D]).permute([1, 0])
         score_token = warpgroup_mma(q, k, zeros, use_acc=False, is_async=True)
-        before = (i - 1) % STAGES
-        mbarrier.wait(v_full.index(before), (i - 1) // STAGES & 1)
+        before = (step - 1) % STAGES
+        mbarrier.wait(v_full.index(before), (step - 1) // STAGES & 1)
         acc_token = warpgroup_mma(p, v_ring.index(before).reshape([BLOCK_N, D]), acc, is_async=True)
         if TURN is not None:
             mbarrier.arrive(turns.index((TURN + 1) % WARPGROUPS))
@@ -97,7 +99,7 @@ def _attend(
         start = (count - 1 - i) * BLOCK_N
         next_p, row_sum, row_max, shrink = _softmax(score, row_sum, row_max, first, start, T, scale, CAUSAL, MASKED)
         # Naming the exponentials, and a barrier that is long passed, keep the compilers from moving them behind this wait.
-        mbarrier.wait(v_full.index(before), (i - 1) // STAGES & 1)
+        mbarrier.wait(v_full.index(before), (step - 1) // STAGES & 1)
         acc, next_p, row_sum = warpgroup_mma_wait(0, deps=[acc_token, next_p, row_sum])
         mbarrier.arrive(free.index(stage))
         acc = acc * gl.convert_layout(shrink, gl.SliceLayout(1, acc.type.layout))[:, None]
@@ -106,14 +108,39 @@ def _attend(
 
 
 @gluon.jit
+def place(tile, H, S, T, BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, CAUSAL: gl.constexpr):
+    """(b, h, first, count, unmasked) of a tile: the block of a head that starts at row ``first``, how many key blocks it sees, and
+    how many of these no mask touches."""
+    blocks = gl.cdiv(S, BLOCK_M)
+    block = tile % blocks
+    if CAUSAL:
+        block = blocks - 1 - block  # the rows with most keys start first
+    head = tile // blocks
+    first = block * BLOCK_M
+    last = gl.minimum(T, first + BLOCK_M) if CAUSAL else T
+    unmasked = (gl.minimum(T, first) if CAUSAL else T) // BLOCK_N
+    return head // H, head % H, first, gl.cdiv(last, BLOCK_N), unmasked
+
+
+@gluon.jit
 def _warpgroup(
     out_desc, lse_ptr, q_tiles, q_full, rings, turns, b, h, H, block_start, count, unmasked, S, T, scale,
     CAUSAL: gl.constexpr, PINGPONG: gl.constexpr, SELF: gl.constexpr,
 ):  # fmt: skip
-    """Warpgroup SELF: out and lse of 64 rows of the block's; no mask touches the keys before block ``unmasked``."""
+    """Warpgroup SELF: out and lse of 64 rows of the block's."""
     TURN: gl.constexpr = SELF if PINGPONG else None
-    first = block_start + SELF * ROWS
-    q_tile = q_tiles.index(SELF)
+    attend_tile(
+        out_desc, lse_ptr, q_tiles.index(SELF), q_full.index(0), 0, rings, turns, 0, b, h, H, block_start + SELF * ROWS,
+        count, unmasked, S, T, scale, CAUSAL, TURN,
+    )  # fmt: skip
+
+
+@gluon.jit
+def attend_tile(
+    out_desc, lse_ptr, q_tile, q_full, q_phase, rings, turns, base, b, h, H, first, count, unmasked, S, T, scale,
+    CAUSAL: gl.constexpr, TURN: gl.constexpr,
+):  # fmt: skip
+    """Out and lse of 64 rows from ``first`` on, of which the queries come into ``q_tile``, and out leaves it in the end."""
     k_ring, k_full, v_ring, v_full, free = rings
     STAGES: gl.constexpr = k_ring.shape[0]
     BLOCK_N: gl.constexpr = k_ring.shape[3]
@@ -126,27 +153,28 @@ def _warpgroup(
     row_max = gl.full([ROWS], float("-inf"), gl.float32, row_layout)
 
     q = q_tile.reshape([ROWS, D])
-    mbarrier.wait(q_full.index(0), 0)
-    mbarrier.wait(k_full.index(0), 0)
+    stage = base % STAGES
+    mbarrier.wait(q_full, q_phase)
+    mbarrier.wait(k_full.index(stage), base // STAGES & 1)
     zeros = gl.zeros([ROWS, BLOCK_N], gl.float32, score_layout)
-    k = k_ring.index(0).reshape([BLOCK_N, D]).permute([1, 0])
+    k = k_ring.index(stage).reshape([BLOCK_N, D]).permute([1, 0])
     score_token = warpgroup_mma(q, k, zeros, use_acc=False, is_async=True)
     score = warpgroup_mma_wait(0, deps=[score_token])
-    mbarrier.arrive(free.index(0))
+    mbarrier.arrive(free.index(stage))
     start = (count - 1) * BLOCK_N
     first_p, row_sum, row_max, _ = _softmax(score, row_sum, row_max, first, start, T, scale, CAUSAL, True)
     p = gl.convert_layout(first_p.to(q.dtype), gl.DotOperandLayout(0, acc_layout, 2))
     masked = gl.maximum(count - unmasked, 1)
     if CAUSAL:
         acc, p, row_sum, row_max = _attend(
-            acc, p, row_sum, row_max, q, rings, turns, 1, masked, count, first, T, scale, CAUSAL, True, TURN
+            acc, p, row_sum, row_max, q, rings, turns, base, 1, masked, count, first, T, scale, CAUSAL, True, TURN
         )  # fmt: skip
     acc, p, row_sum, row_max = _attend(
-        acc, p, row_sum, row_max, q, rings, turns, masked, count, count, first, T, scale, CAUSAL, False, TURN
+        acc, p, row_sum, row_max, q, rings, turns, base, masked, count, count, first, T, scale, CAUSAL, False, TURN
     )  # fmt: skip
-    last = (count - 1) % STAGES
-    mbarrier.wait(v_full.index(last), (count - 1) // STAGES & 1)
-    acc_token = warpgroup_mma(p, v_ring.index(last).reshape([BLOCK_N, D]), acc, is_async=True)
+    last = base + count - 1
+    mbarrier.wait(v_full.index(last % STAGES), last // STAGES & 1)
+    acc_token = warpgroup_mma(p, v_ring.index(last % STAGES).reshape([BLOCK_N, D]), acc, is_async=True)
     total = gl.where(row_sum == 0.0, 1.0, row_sum)
     rows = first + gl.arange(0, ROWS, row_layout)
     lse = (row_max + gl.log2(total)) * 0.6931471805599453
@@ -169,16 +197,7 @@ def hopper_kernel(
     """out = softmax(scale·q·kᵀ)·v and lse (contiguous) for 64·WARPGROUPS rows of one head; ``bucket`` only keys the autotuner."""
     BLOCK_M: gl.constexpr = WARPGROUPS * ROWS
     BLOCK_D: gl.constexpr = q_desc.block_shape[3]
-    blocks = gl.cdiv(S, BLOCK_M)
-    block = gl.program_id(0) % blocks
-    if CAUSAL:
-        block = blocks - 1 - block  # the rows with most keys start first
-    head = gl.program_id(0) // blocks
-    b, h = head // H, head % H
-    first = block * BLOCK_M
-    last = gl.minimum(T, first + BLOCK_M) if CAUSAL else T
-    count = gl.cdiv(last, BLOCK_N)
-    unmasked = (gl.minimum(T, first) if CAUSAL else T) // BLOCK_N
+    b, h, first, count, unmasked = place(gl.program_id(0), H, S, T, BLOCK_M, BLOCK_N, CAUSAL)
 
     q_tiles = gl.allocate_shared_memory(q_desc.dtype, [WARPGROUPS, 1, 1, ROWS, BLOCK_D], q_desc.layout)
     k_ring = gl.allocate_shared_memory(k_desc.dtype, [STAGES, 1, 1, BLOCK_N, BLOCK_D], k_desc.layout)

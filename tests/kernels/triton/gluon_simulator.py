@@ -195,7 +195,7 @@ def _specialize(
         raise failures[0]
 
 
-def _language(program: int) -> Any:
+def _language(program: int, programs: int) -> Any:
     def tensor(x: Any) -> Tensor:
         return np.asarray(x).view(Tensor)
 
@@ -206,7 +206,8 @@ def _language(program: int) -> Any:
         int32=np.int32, int64=np.int64, float32=np.float32, constexpr=lambda x: x, static_range=range,
         SliceLayout=ignored, NVMMADistributedLayout=ignored, DotOperandLayout=ignored, convert_layout=lambda x, layout: x,
         arange=lambda lo, hi, layout: tensor(np.arange(lo, hi)), zeros=lambda s, d, layout: tensor(np.zeros(s, d)),
-        full=lambda s, x, d, layout: tensor(np.full(s, x, d)), cast=lambda x, dtype: x, program_id=lambda axis: program,
+        full=lambda s, x, d, layout: tensor(np.full(s, x, d)), cast=lambda x, dtype: x,
+        program_id=lambda axis: program, num_programs=lambda axis: programs,
         cdiv=lambda a, b: -(-a // b), minimum=np.minimum, maximum=np.fmax, where=lambda c, a, b: tensor(np.where(c, a, b)),
         max=lambda x, axis: tensor(np.fmax.reduce(x, axis)), sum=lambda x, axis: tensor(np.sum(x, axis, dtype=np.float32)),
         exp2=np.exp2, log2=np.log2, fma=lambda a, b, c: (a.astype(np.float64) * b + c).astype(np.float32),
@@ -216,11 +217,24 @@ def _language(program: int) -> Any:
     )  # fmt: skip
 
 
+def _module(source: dict[str, Any], language: dict[str, Any], made: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """The names of a kernel's file: stand-ins for the language, its constants, and Gluon functions, which see their own file's."""
+    if id(source) in made:
+        return made[id(source)]
+    names = made[id(source)] = {**language, "__builtins__": __builtins__}
+    for name, value in source.items():
+        if hasattr(value, "fn") and hasattr(value, "is_gluon"):
+            names[name] = types.FunctionType(value.fn.__code__, _module(value.fn.__globals__, language, made))
+        elif type(value).__name__ == "constexpr":
+            names[name] = value.value
+    return names
+
+
 def run(kernel: Any, programs: int, **arguments: Any) -> None:
     """Run ``programs`` blocks of a Gluon kernel, one after the other, on numpy scalars, Pointers and Descriptors."""
     for program in range(programs):
-        names: dict[str, Any] = {
-            "gl": _language(program),
+        language: dict[str, Any] = {
+            "gl": _language(program, programs),
             "fence_async_shared": lambda: None,
             "warpgroup_mma": _mma,
             "warpgroup_mma_wait": _mma_wait,
@@ -235,10 +249,4 @@ def run(kernel: Any, programs: int, **arguments: Any) -> None:
                 async_copy_global_to_shared=_load, async_copy_shared_to_global=_store, store_wait=lambda pending: None
             ),
         }
-        for name, value in kernel.fn.__globals__.items():
-            if hasattr(value, "fn") and hasattr(value, "is_gluon"):
-                names[name] = types.FunctionType(value.fn.__code__, names)
-            elif type(value).__name__ == "constexpr":
-                names[name] = value.value
-        names["__builtins__"] = __builtins__
-        types.FunctionType(kernel.fn.__code__, names)(**arguments)
+        types.FunctionType(kernel.fn.__code__, _module(kernel.fn.__globals__, language, {}))(**arguments)

@@ -40,25 +40,34 @@ def definition(shape: tuple[int, ...], causal: bool, scale: float, spoil: float 
     return given, due
 
 
-def tiles(x: np.ndarray, rows: int) -> Descriptor:
+def tiled(x: np.ndarray, rows: int) -> Descriptor:
     """A head in tiles of rows and of the dimensions that a kernel pads to, or statistics of rows."""
     return Descriptor(x, (1, 1, rows, 64 if x.shape[3] <= 64 else 128) if x.ndim == 4 else (1, 1, rows))
 
 
-def simulate(shape: tuple[int, ...], causal: bool, config: tuple[int, int, int, bool], scale: float, spoil: float = 0.0) -> tuple:
-    """(out, lse) of the kernel and by the definition; everything that is to be written starts as NaN."""
+Config = tuple[int, int, int, bool] | tuple[int, int]
+"""BLOCK_N, STAGES, WARPGROUPS and PINGPONG, or of the blocks that stay BLOCK_N and STAGES."""
+
+
+def simulate(shape: tuple[int, ...], causal: bool, config: Config, scale: float, spoil: float = 0.0) -> tuple:
+    """(out, lse) of the kernel and by the definition; everything that is to be written starts as NaN. Three blocks stay."""
     from aieng_kernels.attention.triton_hopper_forward import hopper_kernel
+    from aieng_kernels.attention.triton_hopper_persistent import hopper_persistent_kernel
 
     B, H, Hkv, S, T, _ = shape
-    block_n, stages, warpgroups, pingpong = config
+    block_n, stages, warpgroups, pingpong = config if len(config) == 4 else (*config, 2, None)
+    tiles = -(-S // (64 * warpgroups)) * B * H
+    if pingpong is None:
+        kernel, blocks, own = hopper_persistent_kernel, min(tiles, 3), {"tiles": tiles}
+    else:
+        kernel, blocks, own = hopper_kernel, tiles, {"WARPGROUPS": warpgroups, "PINGPONG": pingpong}
     given, due = definition(shape, causal, scale, spoil)
     out, lse = np.full_like(given["q"], np.nan), np.full((B, H, S), np.nan, np.float32)
     run(
-        hopper_kernel, -(-S // (64 * warpgroups)) * B * H,
-        q_desc=tiles(given["q"], 64), k_desc=tiles(given["k"], block_n), v_desc=tiles(given["v"], block_n),
-        out_desc=tiles(out, 64), lse_ptr=Pointer(lse), H=H, S=S, T=T, scale=np.float32(scale), bucket=0, GROUP=H // Hkv,
-        CAUSAL=causal, WARPGROUPS=warpgroups, BLOCK_N=block_n, STAGES=stages,
-        PINGPONG=pingpong,
+        kernel, blocks,
+        q_desc=tiled(given["q"], 64), k_desc=tiled(given["k"], block_n), v_desc=tiled(given["v"], block_n),
+        out_desc=tiled(out, 64), lse_ptr=Pointer(lse), H=H, S=S, T=T, scale=np.float32(scale), bucket=0, GROUP=H // Hkv,
+        CAUSAL=causal, BLOCK_N=block_n, STAGES=stages, **own,
     )  # fmt: skip
     return out, lse, due["out"], due["lse"]
 
@@ -86,7 +95,7 @@ def simulate_backward(shape: tuple[int, ...], causal: bool, block: int, stages: 
 
     def descriptors(rows: int, *names: str) -> dict[str, Descriptor]:
         found = {**given, **made, "shift": shift, "delta": delta}
-        return {f"{name}_desc": tiles(found[name], rows) for name in names}
+        return {f"{name}_desc": tiled(found[name], rows) for name in names}
 
     run(
         hopper_dkdv_kernel, -(-T // 128) * B * Hkv, **descriptors(block, "q", "dout", "shift", "delta"),
@@ -99,10 +108,10 @@ def simulate_backward(shape: tuple[int, ...], causal: bool, block: int, stages: 
     return made, due
 
 
-@pytest.mark.parametrize("config", [(128, 2, 2, True), (64, 3, 3, True), (64, 3, 2, False)], ids=str)
+@pytest.mark.parametrize("config", [(128, 2, 2, True), (64, 3, 3, True), (64, 3, 2, False), (128, 2), (64, 3)], ids=str)
 @pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "B{}-H{}-Hkv{}-S{}-T{}-D{}".format(*s))
-def test_values(shape: tuple[int, ...], causal: bool, config: tuple[int, int, int, bool]) -> None:
+def test_values(shape: tuple[int, ...], causal: bool, config: Config) -> None:
     """p is rounded to float16 before its product, out once more: two ulp of a value of the size of v's."""
     out, lse, due, due_lse = simulate(shape, causal, config, shape[-1] ** -0.5)
     assert np.abs(out - due).max() <= 2 * np.finfo(np.float16).eps * np.abs(due).max()
@@ -140,12 +149,17 @@ def test_nan_stays_in_its_row() -> None:
     assert not np.isnan(out[0, 0][~bad]).any()
 
 
-def test_the_simulator_finds_what_barriers_are_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("shape", "config"),
+    [((1, 1, 1, 64, 1280, 64), (128, 2, 2, False)), ((1, 7, 1, 128, 256, 64), (128, 2))],
+    ids=["block", "stays"],
+)
+def test_the_simulator_finds_what_barriers_are_for(shape: tuple[int, ...], config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without releases, a deadlock; without waits, tiles read too early or overwritten too early: an assertion, or wrong values."""
     import gluon_simulator
 
     def held() -> None:
-        out, _, due, _ = simulate((1, 1, 1, 64, 1280, 64), False, (128, 2, 2, False), 0.1)
+        out, _, due, _ = simulate(shape, False, config, 0.1)
         assert np.abs(out - due).max() <= 0.01
 
     held()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,18 +63,20 @@ def statistics(out: Tensor, dout: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
 def on_no_chip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_hopper, "tuned", simulated)
     monkeypatch.setattr(triton_hopper, "statistics", statistics)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=3))
 
 
-def check(q: Tensor, k: Tensor, v: Tensor, dout: Tensor, causal: bool, scale: float) -> None:
-    """All results within two roundings of the definition's."""
+def check(q: Tensor, k: Tensor, v: Tensor, dout: Tensor, causal: bool, scale: float, stays: bool = False) -> None:
+    """All results within two roundings of the definition's; by three blocks that stay, or one for each tile."""
     o = Options(scale=scale, right=0 if causal else UNLIMITED)
-    out, lse = triton_hopper.TritonHopper.forward(q, k, v, o)
+    hopper = triton_hopper.TritonHopperPersistent if stays else triton_hopper.TritonHopper
+    out, lse = hopper.forward(q, k, v, o)
     wide = [x.double() for x in (q, k, v, dout)]
     due, due_lse = attention_reference(*wide[:3], o)
     assert out.stride() == torch.empty_like(q).stride()
     found, expected = [out], [due]
     if scale > 0:  # others are handed to triton_flash
-        found += triton_hopper.TritonHopper.backward(dout, q, k, v, out, lse, o)
+        found += hopper.backward(dout, q, k, v, out, lse, o)
         expected += attention_gradients(wide[3], *wide[:3], o)
     for x, y in zip(found, expected, strict=True):
         assert (x - y).abs().max() <= 3 * torch.finfo(q.dtype).eps * max(1.0, y.abs().max().item())
@@ -86,10 +89,11 @@ def inputs(B: int, H: int, Hkv: int, S: int, T: int, D: int) -> list[Tensor]:
     return [torch.randn(shape, generator=generator).half() for shape in shapes]
 
 
+@pytest.mark.parametrize("stays", [False, True], ids=["blocks", "stays"])
 @pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
 @pytest.mark.parametrize("shape", [(2, 4, 2, 150, 203, 64), (1, 2, 1, 203, 150, 104), (1, 1, 1, 1, 1, 8)], ids=str)
-def test_values(shape: tuple[int, ...], causal: bool) -> None:
-    check(*inputs(*shape), causal, shape[-1] ** -0.5)
+def test_values(shape: tuple[int, ...], causal: bool, stays: bool) -> None:
+    check(*inputs(*shape), causal, shape[-1] ** -0.5, stays)
 
 
 @pytest.mark.parametrize("scale", [-0.2, 0.0])
