@@ -78,7 +78,8 @@ def diffusers(case: Case) -> Callable[..., Any]:
         if uncond is not None:
             model_output = uncond + guidance * (model_output - uncond)
         scheduler._step_index = shared.AT  # each call is the same step of the run
-        return scheduler.step(model_output, t, sample, return_dict=False)
+        previous, original = scheduler.step(model_output, t, sample, return_dict=False)
+        return previous, original.to(previous.dtype)  # always float32 there; all others return the sample's type
 
     return step
 
