@@ -29,7 +29,8 @@ class DecodeKernel {
         v_panel_(kBlock / Words::kPerWord * kPanel),
         parts_(greatest<int64_t>(1, least(ceil_div(f.T, kFewestKeys), ceil_div(kTasks * f.threads, greatest<int64_t>(1, heads_))))),
         keys_(round_up(ceil_div(f.T, parts_), kBlock)),
-        log2_scale_(f.scale * kLog2E) {}
+        log2_scale_(f.scale * kLog2E),
+        far_(2 * heads_ * f.T * f.D * size_of(kType) > kNear) {}
 
   bool run() {
     Scratch scratch(heads_ * parts_ * rows_ * part_size() + f_.threads * own_size());
@@ -53,12 +54,13 @@ class DecodeKernel {
   static constexpr int64_t kTasks = 4;         // of a thread, so that one that started late does not keep the others waiting
   // Rows of queries that share a key head: those that read keys where they lie, and those for which keys are worth dividing.
   static constexpr int64_t kDirect = 2, kMostRows = 32;
+  static constexpr int64_t kNear = int64_t{8} << 20;  // bytes that a last-level cache holds
   static_assert(kBlock % kPanel == 0 && kBlock % kLanes == 0);
 
   // What a part leaves of a row: the weighted sum of values, the maximum in powers of two, the sum.
   int64_t part_size() const { return row_d_ + kLanes; }
 
-  // A thread's working memory: queries, as float32 or, to be multiplied, as words; scores; a packed block.
+  // A thread's working memory: queries as words; scores; a packed block.
   struct Own {
     float *q, *scores, *shrink, *k, *v;
   };
@@ -66,7 +68,7 @@ class DecodeKernel {
   int64_t layout(Own& own, float* base) const {
     Cutter cut{base};
     const int64_t packed = rows_ > kDirect;
-    own.q = cut.take(rows_ * (packed ? a_row_ : row_d_));
+    own.q = cut.take(rows_ * a_row_);
     own.scores = cut.take(rows_ * kBlock);
     own.shrink = cut.take(rows_);
     own.k = cut.take(packed * (kBlock / kPanel) * words_d_ * kPanel);
@@ -85,13 +87,7 @@ class DecodeKernel {
     const int64_t b = head / f_.Hkv, h = head % f_.Hkv;
     for (int64_t r = 0; r < rows_; ++r) {
       const Rows q = rows_of(f_.q, b, query_head(head, r), r % f_.S, 1, f_.D, kType);
-      if (rows_ > kDirect) {
-        copy_rows<Words, kType>(q, own.q + r * a_row_, a_row_);
-      } else {
-        for (int64_t i = 0; i < f_.D; i += kLanes) {
-          store(own.q + r * row_d_ + i, load_as<kType>(q.data + i * size_of(kType), f_.D - i));
-        }
-      }
+      copy_rows<Words, kType>(q, own.q + r * a_row_, a_row_);
       float* result = results + r * part_size();
       for (int64_t i = 0; i < row_d_; i += kLanes) store(result + i, zero());
       result[row_d_] = -INFINITY;
@@ -132,12 +128,12 @@ class DecodeKernel {
     const int64_t last = least(k.count, end_key(seen, r % f_.S) - key);
     if (first >= last) return;
     for (int64_t n = first / kLanes * kLanes; n < last; n += kLanes) {
-      store(own.scores + n, scores(k, n, own.q + r * row_d_));
+      store(own.scores + n, scores(k, n, own.q + r * a_row_, v));
     }
     const float shrink = soften<Float32Words>(own.scores, first, last, k.count, result + row_d_);
     int64_t i = 0;
-    for (; i + 4 * kLanes <= f_.D; i += 4 * kLanes) gather<4, true>(v, first, last, i, own.scores, shrink, result);
-    for (; i < f_.D; i += kLanes) gather<1, false>(v, first, last, i, own.scores, shrink, result);
+    for (; i + 4 * kLanes <= f_.D; i += 4 * kLanes) gather<4, true>(v, first, last, i, own.scores, shrink, result, k);
+    for (; i < f_.D; i += kLanes) gather<1, false>(v, first, last, i, own.scores, shrink, result, k);
   }
 
   // Products of a block's keys with a query, of which [first, last) are seen, become weights 2^(score - maximum) as words, in
@@ -164,19 +160,29 @@ class DecodeKernel {
     return shrink;
   }
 
+  // Some elements of a row into the second-level cache: values while keys are read, and the next keys meanwhile values are, or each
+  // change from one to the other would wait for memory. Beyond the last nothing happens.
+  void ask_for(const char* row, int64_t elements) const {
+    if (!far_) return;
+    for (int64_t byte = 0; byte < elements * size_of(kType); byte += 64) __builtin_prefetch(row + byte, 0, 2);
+  }
+
   // q k^T of kLanes keys from n on, one a lane; lanes beyond the block hold its last key's.
-  Vec scores(const Rows& k, int64_t n, const float* q) const {
+  Vec scores(const Rows& k, int64_t n, const float* q, const Rows& v) const {
     Vec part[kLanes];
 #pragma GCC unroll 16
     for (int64_t j = 0; j < kLanes; ++j) {
       const char* row = k.data + least(n + j, k.count - 1) * k.stride;
+      ask_for(v.data + (n + j) * v.stride, f_.D);
       Vec even = zero(), odd = zero();
+      constexpr int64_t kWhole = kLanes * Words::kPerWord;
+      const auto words = [&](int64_t at) { return load_words<Words, kType>(row, at, at + kWhole); };
       int64_t i = 0;
-      for (; i + 2 * kLanes <= f_.D; i += 2 * kLanes) {
-        even = fma(load_as<kType>(row + i * size_of(kType), kLanes), load(q + i), even);
-        odd = fma(load_as<kType>(row + (i + kLanes) * size_of(kType), kLanes), load(q + i + kLanes), odd);
+      for (; i + 2 * kWhole <= f_.D; i += 2 * kWhole) {
+        even = Words::dot(even, words(i), load(q + i / Words::kPerWord));
+        odd = Words::dot(odd, words(i + kWhole), load(q + (i + kWhole) / Words::kPerWord));
       }
-      for (; i < f_.D; i += kLanes) even = fma(load_as<kType>(row + i * size_of(kType), f_.D - i), load(q + i), even);
+      for (; i < f_.D; i += kWhole) even = Words::dot(even, load_words<Words, kType>(row, i, f_.D), load(q + i / Words::kPerWord));
       part[j] = add(even, odd);
     }
     transpose(part);
@@ -190,13 +196,16 @@ class DecodeKernel {
 
   // result[i ...] = shrink result[i ...] + the weighted sum of kVecs vectors of each value, of which the last is whole or not.
   template <int kVecs, bool kWhole>
-  void gather(const Rows& v, int64_t first, int64_t last, int64_t i, const float* weights, float shrink, float* result) const {
+  void gather(const Rows& v, int64_t first, int64_t last, int64_t i, const float* weights, float shrink, float* result,
+              const Rows& k) const {
     Vec acc[kVecs];
 #pragma GCC unroll 4
     for (int c = 0; c < kVecs; ++c) acc[c] = mul(load(result + i + c * kLanes), set1(shrink));
     const char* row = v.data + first * v.stride + i * size_of(kType);
-    for (int64_t n = first; n < last; ++n, row += v.stride) {
+    const char* ahead = k.data + (kBlock + first) * k.stride + i * size_of(kType);
+    for (int64_t n = first; n < last; ++n, row += v.stride, ahead += k.stride) {
       const Vec p = set1(weights[n]);
+      ask_for(ahead, kVecs * kLanes);
 #pragma GCC unroll 4
       for (int c = 0; c < kVecs; ++c) {
         const int64_t left = kWhole ? int64_t{kLanes} : f_.D - i - c * kLanes;
@@ -231,6 +240,7 @@ class DecodeKernel {
   const Forward& f_;
   const int64_t heads_, group_, rows_, words_d_, row_d_, a_row_, v_panel_, parts_, keys_;
   const float log2_scale_;
+  const bool far_;  // keys and values are too many for the caches
 };
 
 }  // namespace aieng::attention::AIENG_ISA

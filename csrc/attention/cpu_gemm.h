@@ -10,7 +10,8 @@ constexpr int kPanel = kTileVecs * kLanes;
 struct Float32Words {
   static constexpr int kPerWord = 1;
   static constexpr int kExp2Degree = 5;
-  static Vec dot(Vec acc, const float* a, Vec b) { return fma(set1(*a), b, acc); }
+  static Vec dot(Vec acc, Vec a, Vec b) { return fma(a, b, acc); }
+  static Vec dot(Vec acc, const float* a, Vec b) { return dot(acc, set1(*a), b); }
   // Elements [i, i + kLanes) of a row of words.
   static void store_row(float* row, int64_t i, Vec x) { store(row + i, x); }
   // Lanes of `even` and `odd`, neighbours along the summed dimension, as operand A with the sum along its rows.
@@ -24,7 +25,8 @@ struct Float32Words {
 struct Bfloat16Words {
   static constexpr int kPerWord = 2;
   static constexpr int kExp2Degree = 4;
-  static Vec dot(Vec acc, const float* a, Vec b) { return _mm512_dpbf16_ps(acc, (__m512bh)set1(*a), (__m512bh)b); }
+  static Vec dot(Vec acc, Vec a, Vec b) { return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b); }
+  static Vec dot(Vec acc, const float* a, Vec b) { return dot(acc, set1(*a), b); }
   static void store_row(float* row, int64_t i, Vec x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<char*>(row) + 2 * i), narrow_bf16(x));
   }
