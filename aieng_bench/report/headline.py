@@ -68,17 +68,19 @@ def _speed_claim(groups: Sequence[Group], opponent: Callable[[Group], str | None
 
 
 def _study_claim(groups: Sequence[Group], opponent: Callable[[Group], str | None], speedup: Callable[[Row], Ratio | None]) -> Claim:
-    """Quality and cost of the best of ours beside the baseline's, in the first case that has both."""
+    """Quality and cost of the best of ours beside the baseline's, in the first case that has both; of a study that declares no
+    quality, its first figure."""
     metrics = groups[0].definition.metrics
     quality, cost = study.quality_metric(metrics), study.cost_metric(metrics)
+    shown = quality or metrics[0]
     for group in groups:
         ours, theirs = _best(group), _named(group, opponent(group))
-        if ours is None or theirs is None or quality is None:
+        if ours is None or theirs is None:
             continue
-        detail = f"{fmt.clean(quality.title or quality.name)} · vs {fmt.clean(theirs.record.contender.name)}"
-        if cost is not None:
+        detail = f"{fmt.clean(shown.title or shown.name)} · vs {fmt.clean(theirs.record.contender.name)}"
+        if quality is not None and cost is not None:
             detail += f" · {fmt.clean(cost.title or cost.name)} {_mean(ours, cost)}, theirs {_mean(theirs, cost)}"
-        return Claim(_mean(ours, quality), f"theirs {_mean(theirs, quality)}", detail)
+        return Claim(_mean(ours, shown), f"theirs {_mean(theirs, shown)}", detail)
     return Claim(fmt.NOTHING, "", "no ranked pair to compare")
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from aieng_bench.report import study
+from aieng_bench.report.headline import headline
+from aieng_bench.summary import groups
 
 
 def test_quality_and_cost_are_the_accuracy_and_the_latency() -> None:
@@ -17,6 +19,16 @@ def test_quality_and_cost_are_the_accuracy_and_the_latency() -> None:
     assert cost is not None
     assert (quality.name, cost.name) == ("accuracy", "latency_p50_us"), "not the first time, which is that of training"
     assert study.quality_metric(synthetic.LATENCY) is None
+
+
+def test_a_study_is_summed_up_by_its_quality_or_else_by_its_first_figure() -> None:
+    records = synthetic.study()
+    claim = headline(groups(records), "digits").named
+    assert (claim.text, claim.word) == ("98.4 %", "theirs 98.9 %")
+    times = [metric for metric in synthetic.STUDY if metric.better == "lower"]
+    definition = records[0].definition.model_copy(update={"metrics": tuple(times)})
+    claim = headline(groups([r.model_copy(update={"definition": definition}) for r in records]), "digits").named
+    assert (claim.text, claim.word, claim.detail) == ("9.01 s", "theirs 6.09 s", "time to 95 % · vs resnet")
 
 
 def test_the_interval_is_students() -> None:
