@@ -64,11 +64,7 @@ inline void tile(const Product& p, const float* a, const float* b, float* c, con
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
-    for (int j = 0; j < kVecs; ++j) {
-      if constexpr (kInto == Into::kSet) acc[r][j] = zero();
-      if constexpr (kInto == Into::kAdd) acc[r][j] = load(c + r * p.c_row + j * kLanes);
-      if constexpr (kInto == Into::kScaledAdd) acc[r][j] = mul(set1(scale[r]), load(c + r * p.c_row + j * kLanes));
-    }
+    for (int j = 0; j < kVecs; ++j) acc[r][j] = zero();
   }
   for (int64_t w = 0; w < p.words; ++w) {
     Vec bs[kVecs];
@@ -85,7 +81,13 @@ inline void tile(const Product& p, const float* a, const float* b, float* c, con
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
-    for (int j = 0; j < kVecs; ++j) store(c + r * p.c_row + j * kLanes, acc[r][j]);
+    for (int j = 0; j < kVecs; ++j) {
+      // C comes last: a long sum in parts has the roundings of its parts and of theirs, not of every step at its whole size.
+      float* const to = c + r * p.c_row + j * kLanes;
+      if constexpr (kInto == Into::kAdd) acc[r][j] = add(load(to), acc[r][j]);
+      if constexpr (kInto == Into::kScaledAdd) acc[r][j] = fma(set1(scale[r]), load(to), acc[r][j]);
+      store(to, acc[r][j]);
+    }
   }
 }
 
