@@ -243,8 +243,8 @@ void forward_sm90_any(const Forward& a, int device, void* stream) {
   throw std::invalid_argument("head dimension over 256");
 }
 
-// The tile that exponentials bind, with a quarter of them from the polynomial: 16 a clock then take the special-function units as
-// long as all others take the multiply-add units.
+// The tile that exponentials bind, with a quarter of them from the polynomial: by a count of instructions both kinds of units are
+// then busy as long. Not yet run on a chip.
 template <class T>
 void forward_sm90_polynomial(const Forward& a, int device, void* stream) {
   const DeviceGuard guard(device);

@@ -44,8 +44,8 @@ def with_gradients(attention: shared.Attention) -> Callable[..., Any]:
 def framework(case: Case, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The textbook form's, each operation rounded to the dtype; in float32 torch's fused function's.
 
-    A fused backward pass forms probabilities again from rounded scores, which in float32 is its largest error: in single rows under
-    a causal mask torch's is 2.6 times as far off as the textbook's.
+    A fused backward pass forms probabilities again from rounded scores. In float32, in single rows under a causal mask, torch's is
+    2.6 times as far off as the textbook's (S 1024, D 128), and would not pass beside it.
     """
     fused = case.dtype == "float32"
     results = with_gradients(shared.sdpa(case))(**inputs) if fused else shared.by_heads(case, inputs, with_gradients)
