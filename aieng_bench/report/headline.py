@@ -69,13 +69,13 @@ def _speed_claim(groups: Sequence[Group], opponent: Callable[[Group], str | None
 
 def _study_claim(groups: Sequence[Group], opponent: Callable[[Group], str | None], speedup: Callable[[Row], Ratio | None]) -> Claim:
     """Quality and cost of the best of ours beside the baseline's, in the first case that has both; of a study that declares no
-    quality, its first figure."""
+    quality, its first figure. Records may declare none at all."""
     metrics = groups[0].definition.metrics
     quality, cost = study.quality_metric(metrics), study.cost_metric(metrics)
-    shown = quality or metrics[0]
+    shown = quality or next(iter(metrics), None)
     for group in groups:
         ours, theirs = _best(group), _named(group, opponent(group))
-        if ours is None or theirs is None:
+        if shown is None or ours is None or theirs is None:
             continue
         detail = f"{fmt.clean(shown.title or shown.name)} · vs {fmt.clean(theirs.record.contender.name)}"
         if quality is not None and cost is not None:

@@ -29,6 +29,9 @@ def test_a_study_is_summed_up_by_its_quality_or_else_by_its_first_figure() -> No
     definition = records[0].definition.model_copy(update={"metrics": tuple(times)})
     claim = headline(groups([r.model_copy(update={"definition": definition}) for r in records]), "digits").named
     assert (claim.text, claim.word, claim.detail) == ("9.01 s", "theirs 6.09 s", "time to 95 % · vs resnet")
+    nothing = records[0].definition.model_copy(update={"metrics": ()})
+    claim = headline(groups([r.model_copy(update={"definition": nothing}) for r in records]), "digits").named
+    assert (claim.text, claim.detail) == ("–", "no ranked pair to compare")
 
 
 def test_the_interval_is_students() -> None:
