@@ -1,7 +1,5 @@
 // Python bindings of the CPU attention kernels: addresses and numbers in, one function a pass, the instruction set by name; small
 // plain calls with the tensors themselves.
-#include <pybind11/stl.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -9,10 +7,9 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
-#include <tuple>
 #include <vector>
 
-#include "bind.h"
+#include "bind_options.h"
 #include "cpu_api.h"
 #include "dlpack.h"
 
@@ -20,46 +17,17 @@ namespace {
 namespace py = pybind11;
 namespace dlpack = aieng::dlpack;
 using namespace aieng::attention;
-using Address = std::uintptr_t;
-using Four = std::array<int64_t, 4>;
-using Tensor = std::pair<Address, Four>;  // address, strides
 
 template <class Pointed = const void>
 ViewOf<Pointed*> view(const Tensor& t) {
   return {aieng::pointer<Pointed>(t.first), t.second[0], t.second[1], t.second[2]};
 }
 
-// What is asked beside q, k and v, in the order in which cpu.py gives it; addresses are 0 where there is no tensor.
-using Window = std::tuple<int64_t, int64_t, bool>;                                   // left, right, bottom-right
-using MaskOf = std::tuple<int, Tensor>;                                              // kind
-using DropoutOf = std::tuple<Address, uint64_t, float>;                              // seed, dropped, rescale
-using LengthsOf = std::tuple<int64_t, Address, Address, Address, int64_t, int64_t>;  // as Lengths
-struct Asked {
-  float scale;
-  Window window;
-  float softcap;
-  MaskOf mask;
-  DropoutOf dropout;
-  LengthsOf lengths;
-};
-
 Problem problem(const Four& q, const Four& k, int type, const Asked& asked, int threads) {
-  const auto& [scale, window, softcap, mask, dropout, lengths] = asked;
-  const auto& [kind, tensor] = mask;
-  const auto& [seed, dropped, rescale] = dropout;
-  const auto& [sequences, q_starts, k_starts, k_lengths, longest_q, longest_k] = lengths;
-  Problem p{q[0], q[1], k[1], q[2], k[2], q[3], scale, static_cast<Type>(type), 1};
-  std::tie(p.left, p.right, p.bottom_right) = window;
-  p.softcap = softcap;
-  const Four& strides = tensor.second;
-  p.mask = {
-      static_cast<Mask::Kind>(kind), aieng::pointer<const void>(tensor.first), strides[0], strides[1], strides[2], strides[3]};
-  p.dropout = {seed ? static_cast<uint64_t>(*aieng::pointer<const int64_t>(seed)) : 0, dropped, rescale};
-  const auto starts = [](Address address) { return aieng::pointer<const int32_t>(address); };
-  p.lengths = {sequences, starts(q_starts), starts(k_starts), starts(k_lengths), longest_q, longest_k};
+  Problem p{asked.options, q[0], q[1], k[1], q[2], k[2], q[3], asked.scale, static_cast<Type>(type), 1};
   // A thread gets at least kGrain multiply-adds of either product: waking one that sleeps costs more than it would save.
   constexpr double kGrain = 32768;
-  double keys = static_cast<double>(q_starts ? longest_k : p.T);
+  double keys = static_cast<double>(p.lengths.q_starts ? p.lengths.longest_k : p.T);
   if (p.left >= 0 && p.right >= 0) keys = std::min(keys, static_cast<double>(p.left) + static_cast<double>(p.right) + 1);
   const double worth = static_cast<double>(p.B) * p.Hq * p.S * p.D * keys / kGrain;
   p.threads = worth >= threads ? threads : worth < 1 ? 1 : static_cast<int>(worth);
@@ -117,7 +85,7 @@ std::optional<Type> look(const std::array<py::handle, kCount>& objects, std::arr
 // Asked for a scale (that of D if none) and causality alone.
 Problem plain_problem(const Four& q, const Four& k, Type type, std::optional<double> scale, bool causal, int threads) {
   const double factor = scale.value_or(1 / std::sqrt(static_cast<double>(q[3])));
-  const Asked asked{static_cast<float>(factor), {-1, causal ? 0 : -1, false}, 0, {}, {0, 0, 1}, {}};
+  const Asked asked{static_cast<float>(factor), {-1, causal ? 0 : -1}};
   return problem(q, k, static_cast<int>(type), asked, threads);
 }
 
@@ -169,10 +137,7 @@ bool small_backward(const std::string& isa, py::handle dout, py::handle q, py::h
 }  // namespace
 
 AIENG_BIND(attention) {
-  py::class_<Asked>(m, "AttentionOptions", "Converted once: for a small call, taking its tuples apart takes longer than attention.")
-      .def(py::init([](float scale, Window window, float softcap, MaskOf mask, DropoutOf dropout, LengthsOf lengths) {
-        return Asked{scale, window, softcap, mask, dropout, lengths};
-      }));
+  bind_options(m);
   m.def(
       "attention_forward",
       [](const std::string& isa, int type, const Four& q_shape, const Four& k_shape, const Asked& asked, int threads,

@@ -21,10 +21,10 @@ class BackwardPlan {
   int64_t most_queries_undivided = 0;       // of a sequence that is a single run
   int64_t rows_apart = 0;                   // of dq, that are summed up apart, over all runs
 
-  explicit BackwardPlan(const Problem& f) : sequences(sequences_of(f)), f_(f) {
+  explicit BackwardPlan(const Problem& f) : sequences(sequences_of(f, f.B)), f_(f) {
     int64_t most = 0;
     for (int64_t n = 0; n < sequences; ++n) {
-      const Band band = sequence_of(f, n).band;
+      const Band band = sequence_of(f, f.S, f.T, n).band;
       const int64_t work = band.queries * band.keys;
       total_ += work;
       most = greatest(most, work);
@@ -42,7 +42,7 @@ class BackwardPlan {
 
   // Not divided where threads have even shares of whole heads, or small ones; else there are two runs or more for each thread.
   Share share_of(int64_t n) const {
-    const Sequence s = sequence_of(f_, n);
+    const Sequence s = sequence_of(f_, f_.S, f_.T, n);
     const int64_t work = s.band.queries * s.band.keys, run = greatest<int64_t>(1, total_ * f_.Hkv / (2 * f_.threads));
     const int64_t wanted = divided_ ? greatest<int64_t>(1, ceil_div(work, run)) : 1;
     const int64_t keys = round_up(ceil_div(s.band.keys, wanted), kKeys);

@@ -24,7 +24,7 @@ class DecodeKernel {
         group_(f.Hq / f.Hkv),
         rows_(f.S * group_),
         words_d_(ceil_div(f.D, Words::kPerWord)),
-        row_d_(round_up(f.D, kLanes)),
+        row_d_(round_up(f.D, kLanes * Words::kPerWord)),
         a_row_(round_up(words_d_, kLanes)),
         v_panel_(kBlock / Words::kPerWord * kPanel),
         parts_(greatest<int64_t>(1, least(ceil_div(f.T, kFewestKeys), ceil_div(kTasks * f.threads, greatest<int64_t>(1, heads_))))),
@@ -54,6 +54,7 @@ class DecodeKernel {
   static constexpr int64_t kTasks = 4;         // of a thread, so that one that started late does not keep the others waiting
   // Rows of queries that share a key head: those that read keys where they lie, and those for which keys are worth dividing.
   static constexpr int64_t kDirect = 2, kMostRows = 32;
+  static constexpr bool kPairs = Words::kPerWord == 2;
   static constexpr int64_t kNear = int64_t{8} << 20;  // bytes that a last-level cache holds
   static_assert(kBlock % kPanel == 0 && kBlock % kLanes == 0);
 
@@ -93,7 +94,7 @@ class DecodeKernel {
       result[row_d_] = -INFINITY;
       result[row_d_ + 1] = 0;
     }
-    const Band seen = sequence_of(f_, b).band;
+    const Band seen = sequence_of(f_, f_.S, f_.T, b).band;
     const int64_t begin = greatest(part * keys_, first_key(seen, 0)), end = least((part + 1) * keys_, end_key(seen, f_.S - 1));
     for (int64_t key = begin; key < end; key += kBlock) {
       const int64_t count = least(kBlock, end - key);
@@ -119,7 +120,7 @@ class DecodeKernel {
     }
     const Right values = sum_over_rows<Words, kType>(v, own.v, v_panel_);
     multiply<Words, Into::kScaledAdd>({words, {own.scores, kBlock, 1}, values, results, part_size(), own.shrink}, rows_,
-                                      row_d_ / kLanes);
+                                      ceil_div(f_.D, kLanes));
   }
 
   // One query meets a block where it lies.
@@ -130,10 +131,16 @@ class DecodeKernel {
     for (int64_t n = first / kLanes * kLanes; n < last; n += kLanes) {
       store(own.scores + n, scores(k, n, own.q + r * a_row_, v));
     }
-    const float shrink = soften<Float32Words>(own.scores, first, last, k.count, result + row_d_);
+    const float shrink = soften<Words>(own.scores, first, last, k.count, result + row_d_);
     int64_t i = 0;
-    for (; i + 4 * kLanes <= f_.D; i += 4 * kLanes) gather<4, true>(v, first, last, i, own.scores, shrink, result, k);
-    for (; i < f_.D; i += kLanes) gather<1, false>(v, first, last, i, own.scores, shrink, result, k);
+    if constexpr (kPairs) {
+      for (; i + 8 * kLanes <= f_.D; i += 8 * kLanes) gather_pairs<4, true>(v, first, last, i, own.scores, shrink, result, k);
+      for (; i + 4 * kLanes <= f_.D; i += 4 * kLanes) gather_pairs<2, true>(v, first, last, i, own.scores, shrink, result, k);
+      for (; i < f_.D; i += 2 * kLanes) gather_pairs<1, false>(v, first, last, i, own.scores, shrink, result, k);
+    } else {
+      for (; i + 4 * kLanes <= f_.D; i += 4 * kLanes) gather<4, true>(v, first, last, i, own.scores, shrink, result, k);
+      for (; i < f_.D; i += kLanes) gather<1, false>(v, first, last, i, own.scores, shrink, result, k);
+    }
   }
 
   // Products of a block's keys with a query, of which [first, last) are seen, become weights 2^(score - maximum) as words, in
@@ -216,6 +223,43 @@ class DecodeKernel {
     for (int c = 0; c < kVecs; ++c) store(result + i + c * kLanes, acc[c]);
   }
 
+  // The same where a word holds the weights of two values: kWords vectors of words of each value. Columns of the result are in the
+  // order that pairing the values up leaves them in, until `join`.
+  template <int kWords, bool kWhole>
+  void gather_pairs(const Rows& v, int64_t first, int64_t last, int64_t i, const float* weights, float shrink, float* result,
+                    const Rows& k) const {
+    constexpr int64_t kWord = 2 * kLanes;  // elements of a vector of words
+    Vec acc[2 * kWords];
+#pragma GCC unroll 8
+    for (int c = 0; c < 2 * kWords; ++c) acc[c] = mul(load(result + i + c * kLanes), set1(shrink));
+    const auto words = [&](int64_t n, int c) {
+      const int64_t at = i + c * kWord;
+      return load_words<Words, kType>(v.data + n * v.stride, at, kWhole ? at + kWord : f_.D);
+    };
+    // Values n and n + 1, of which the one or the other is not seen if zero is to stand for it.
+    const auto add_pair = [&](int64_t n, bool even, bool odd) {
+      const Vec p = set1(weights[n / 2]);
+#pragma GCC unroll 4
+      for (int c = 0; c < kWords; ++c) {
+        Vec low = even ? words(n, c) : zero(), high = odd ? words(n + 1, c) : zero();
+        Words::pair_up(low, high);
+        acc[2 * c] = Words::dot(acc[2 * c], low, p);
+        acc[2 * c + 1] = Words::dot(acc[2 * c + 1], high, p);
+      }
+    };
+    int64_t n = first / 2 * 2;
+    if (n < first) add_pair(n, false, first < last), n += 2;
+    for (; n + 2 <= last; n += 2) {
+      const char* ahead = k.data + (kBlock + n) * k.stride + i * size_of(kType);
+      ask_for(ahead, kWords * kWord);
+      ask_for(ahead + k.stride, kWords * kWord);
+      add_pair(n, true, true);
+    }
+    if (n < last) add_pair(n, true, false);
+#pragma GCC unroll 8
+    for (int c = 0; c < 2 * kWords; ++c) store(result + i + c * kLanes, acc[c]);
+  }
+
   // out and lse of a row from what its parts left.
   void join(int64_t head, int64_t r, const float* parts) const {
     const auto result = [&](int64_t part) { return parts + ((head * parts_ + part) * rows_ + r) * part_size(); };
@@ -229,10 +273,21 @@ class DecodeKernel {
     const int64_t b = head / f_.Hkv, h = query_head(head, r), row = r % f_.S;
     char* const out = static_cast<char*>(f_.out.data) + (b * f_.out.batch + h * f_.out.head + row * f_.out.row) * size_of(kType);
     const Vec inverse = set1(sum == 0.f ? 0.f : 1.f / sum);
-    for (int64_t i = 0; i < f_.D; i += kLanes) {
-      Vec x = zero();
-      for (int64_t part = 0; part < parts_; ++part) x = fma(set1(share(part)), load(result(part) + i), x);
-      store_as<kType>(out + i * size_of(kType), mul(x, inverse), f_.D - i);
+    for (int64_t i = 0; i < f_.D; i += Words::kPerWord * kLanes) {
+      Vec x[Words::kPerWord];
+#pragma GCC unroll 2
+      for (int c = 0; c < Words::kPerWord; ++c) {
+        x[c] = zero();
+        for (int64_t part = 0; part < parts_; ++part) x[c] = fma(set1(share(part)), load(result(part) + i + c * kLanes), x[c]);
+      }
+      if constexpr (kPairs) {
+        if (rows_ <= kDirect) Words::in_order(x[0], x[1]);
+      }
+#pragma GCC unroll 2
+      for (int c = 0; c < Words::kPerWord; ++c) {
+        const int64_t at = i + c * kLanes;
+        if (at < f_.D) store_as<kType>(out + at * size_of(kType), mul(x[c], inverse), f_.D - at);
+      }
     }
     f_.lse[(b * f_.Hq + h) * f_.S + row] = natural_lse(top, sum);
   }

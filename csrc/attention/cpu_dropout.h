@@ -22,7 +22,7 @@ class Dropped {
         S_(f.lengths.longest_q ? f.lengths.longest_q : f.S),
         blocks_(ceil_div(f.lengths.longest_k ? f.lengths.longest_k : f.T, 4)),
         last_(static_cast<uint32_t>(f.dropout.dropped - 1)),
-        keys_(f.dropout.seed) {}
+        keys_(drops(f) ? static_cast<uint64_t>(*f.dropout.seed) : 0) {}
 
   // Ones and zeros of one query, `keys` of them rounded up to 4 kLanes, from `key` on, a multiple of 4.
   void of_keys(const Sequence& s, int64_t head, int64_t query, int64_t key, int64_t keys, float* kept) const {

@@ -25,7 +25,7 @@ class ForwardPlan {
   const int64_t sequences, group;
   int64_t most_q_blocks = 0, most_keys = 0;
 
-  explicit ForwardPlan(const Problem& f) : sequences(sequences_of(f)), group(f.Hq / greatest<int64_t>(f.Hkv, 1)), f_(f) {
+  explicit ForwardPlan(const Problem& f) : sequences(sequences_of(f, f.B)), group(f.Hq / greatest<int64_t>(f.Hkv, 1)), f_(f) {
     for (int64_t n = 0; n < sequences; ++n) {
       const Part part = part_of(n);
       most_q_blocks = greatest(most_q_blocks, part.q_blocks);
@@ -36,7 +36,7 @@ class ForwardPlan {
   int64_t heads() const { return sequences * f_.Hkv; }
 
   Part part_of(int64_t n) const {
-    const Sequence s = sequence_of(f_, n);
+    const Sequence s = sequence_of(f_, f_.S, f_.T, n);
     const int64_t queries = s.band.queries, q_blocks = ceil_div(queries, kBlockQ);
     if (!queries) return {s, 0, 0, 0, 0, 0};
     const int64_t first = first_key(s.band, 0) / 4 * 4, keys = greatest<int64_t>(0, end_key(s.band, queries - 1) - first);

@@ -34,6 +34,19 @@ struct Bfloat16Words {
     const __m512i low = _mm512_cvtepu16_epi32(narrow_bf16(even)), high = _mm512_cvtepu16_epi32(narrow_bf16(odd));
     _mm512_storeu_si512(words, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
   }
+  // Two rows as they lie become words of their neighbouring elements, as operand B with the sum over the rows: of each eight
+  // columns the first four go to one vector and the last four to the other.
+  static void pair_up(Vec& row, Vec& next) {
+    const __m512i a = (__m512i)row, b = (__m512i)next;
+    row = (Vec)_mm512_unpacklo_epi16(a, b);
+    next = (Vec)_mm512_unpackhi_epi16(a, b);
+  }
+  // Sums of such words back in the order of the columns.
+  static void in_order(Vec& first, Vec& last) {
+    const Vec a = _mm512_shuffle_f32x4(first, last, 0x44), b = _mm512_shuffle_f32x4(first, last, 0xee);
+    first = _mm512_shuffle_f32x4(a, a, 0xd8);
+    last = _mm512_shuffle_f32x4(b, b, 0xd8);
+  }
 };
 #endif
 

@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "options.h"
+
 namespace aieng::attention::cuda {
 
 // A tensor (B, H, rows, d) whose last dimension is contiguous; strides in elements.
@@ -16,6 +18,7 @@ struct Problem {
   int d;
   bool causal;
   float scale;
+  Options options;  // those beside scale and causal are for the kernels that say so
 };
 
 struct Forward {
@@ -32,7 +35,8 @@ struct Backward {
   float* delta;
 };
 
-// Tensor cores, 16-bit inputs, d a multiple of 8 up to 256, every row at a multiple of 16 bytes.
+// Tensor cores, 16-bit inputs, d a multiple of 8 up to 256, every row at a multiple of 16 bytes; with every option. Rows that no
+// sequence has, of any result, are left as they are.
 void forward_sm80_bf16(const Forward&, int device, void* stream);
 void forward_sm80_fp16(const Forward&, int device, void* stream);
 void backward_sm80_bf16(const Backward&, int device, void* stream);
@@ -47,7 +51,7 @@ void forward_sm90_polynomial_fp16(const Forward&, int device, void* stream);
 void backward_sm90_bf16(const Backward&, int device, void* stream);  // d up to 128
 void backward_sm90_fp16(const Backward&, int device, void* stream);
 
-// float32 in plain arithmetic, d up to 256.
+// float32 in plain arithmetic, d up to 256; with every option, as above.
 void forward_simt(const Forward&, int device, void* stream);
 void backward_simt(const Backward&, int device, void* stream);
 

@@ -1,5 +1,6 @@
 // Backward attention for float32 in plain arithmetic, one kernel for dq and one for dk and dv (Dao 2023, FlashAttention-2,
 // algorithm 2), without atomics; in base e not yet run on a chip.
+#include "cuda_options.cuh"
 #include "simt_tile.cuh"
 
 namespace aieng::attention::cuda {
@@ -21,30 +22,45 @@ __global__ void __launch_bounds__(128) delta_kernel(const Backward a) {
   if (inside && threadIdx.x % 32 == 0) a.delta[i] = sum;
 }
 
-template <int D>
-__global__ void __launch_bounds__(kSimtThreads, 2) backward_q_kernel(const Backward a) {
+template <int D, bool kAsked>
+__global__ void __launch_bounds__(kSimtThreads, kAsked ? 1 : 2) backward_q_kernel(const Backward a) {
   using Tile = SimtTile<D>;
   const Problem& of = a.problem;
-  const Place at = place(of.q_rows, Tile::kRows, of.q_heads, of.causal);
-  const int64_t kv_head = at.head / (of.q_heads / of.kv_heads), row_index = (at.batch * of.q_heads + at.head) * of.q_rows;
-  const int keys = static_cast<int>(of.k_rows), rows = static_cast<int>(of.q_rows), rows_left = rows - at.first_row;
-  const int last_key = static_cast<int>(keys_seen(of.causal, at.first_row + Tile::kRows - 1, of.k_rows));
+  const Place tile = place(longest_q<kAsked>(of), Tile::kRows, of.q_heads, of.causal);
+  const Extent extent = cuda::extent<kAsked>(of, tile.batch);
+  if (kAsked && tile.first_row >= extent.rows) return;
+  const Place at{tile.first_row, tile.head, extent.batch};
+  const int64_t kv_head = at.head / (of.q_heads / of.kv_heads);
+  const int64_t row_index = (at.batch * of.q_heads + at.head) * of.q_rows + extent.q_first;
+  const int keys = extent.keys, rows = extent.rows, rows_left = rows - at.first_row;
+  const int first_key = extent.first_key(at.first_row) / Tile::kRows * Tile::kRows;
+  const int last_key = extent.end_key(at.first_row + smaller(rows_left, Tile::kRows) - 1);
   float* const q_tile = reinterpret_cast<float*>(shared_memory());
   float* const dout_tile = q_tile + Tile::kElements;
   float* const k_tile = dout_tile + Tile::kElements;
   float* const v_tile = k_tile + Tile::kElements;
   float* const ds_tile = v_tile + Tile::kElements;
-  load_simt<D>(q_tile, at.rows_of<const float>(a.q, at.head, at.first_row), a.q.row, rows_left, of.d);
-  load_simt<D>(dout_tile, at.rows_of<const float>(a.dout, at.head, at.first_row), a.dout.row, rows_left, of.d);
+  load_simt<D>(q_tile, at.rows_of<const float>(a.q, at.head, extent.q_first + at.first_row), a.q.row, rows_left, of.d);
+  load_simt<D>(dout_tile, at.rows_of<const float>(a.dout, at.head, extent.q_first + at.first_row), a.dout.row, rows_left, of.d);
 
   typename Tile::Rows dq = {};
-  for (int key = 0; key < last_key; key += Tile::kRows) {
-    load_simt<D>(k_tile, at.rows_of<const float>(a.k, kv_head, key), a.k.row, keys - key, of.d);
-    load_simt<D>(v_tile, at.rows_of<const float>(a.v, kv_head, key), a.v.row, keys - key, of.d);
+  for (int key = first_key; key < last_key; key += Tile::kRows) {
+    load_simt<D>(k_tile, at.rows_of<const float>(a.k, kv_head, extent.k_first + key), a.k.row, keys - key, of.d);
+    load_simt<D>(v_tile, at.rows_of<const float>(a.v, kv_head, extent.k_first + key), a.v.row, keys - key, of.d);
     __syncthreads();
     typename Tile::Scores s, ds;
     dot_rows<D>(s, q_tile, k_tile);
     dot_rows<D>(ds, dout_tile, v_tile);
+    float slope[Tile::kSide][Tile::kSide];
+    if constexpr (kAsked) {
+      const auto pair = [&](int i, int j) { return Pair{at.first_row + thread_y() + 16 * i, key + thread_x() + 16 * j}; };
+      const Dropped dropped(of, extent, at.head);
+      each<Tile::kSide, Tile::kSide>([&](int i, int j) { slope[i][j] = 1.0f; });
+      Scores<float>(of, extent, at.head).shape(s, pair, [&](int i, int j, float x) { slope[i][j] = x; });
+      if (dropped.any()) {
+        each<Tile::kSide, Tile::kSide>([&](int i, int j) { ds[i][j] *= dropped.keeps(pair(i, j)) ? dropped.rescale() : 0.0f; });
+      }
+    }
 #pragma unroll
     for (int i = 0; i < Tile::kSide; ++i) {
       const int row = at.first_row + thread_y() + 16 * i;
@@ -52,8 +68,12 @@ __global__ void __launch_bounds__(kSimtThreads, 2) backward_q_kernel(const Backw
       const float lse = natural_sum(a.lse + row_index, row, rows), delta = row < rows ? a.delta[row_index + row] : 0.0f;
 #pragma unroll
       for (int j = 0; j < Tile::kSide; ++j) {
-        const float p = key + thread_x() + 16 * j < seen ? natural_exp(s[i][j] * of.scale - lse) : 0.0f;
-        ds[i][j] = p * (ds[i][j] - delta);
+        if constexpr (kAsked) {
+          ds[i][j] = natural_exp(s[i][j] - lse) * (ds[i][j] - delta) * slope[i][j];
+        } else {
+          const float p = key + thread_x() + 16 * j < seen ? natural_exp(s[i][j] * of.scale - lse) : 0.0f;
+          ds[i][j] = p * (ds[i][j] - delta);
+        }
       }
     }
     store_square<D>(ds_tile, ds);
@@ -61,34 +81,49 @@ __global__ void __launch_bounds__(kSimtThreads, 2) backward_q_kernel(const Backw
     accumulate<D>(dq, ds_tile, k_tile);
     __syncthreads();  // all are done with K, V and ds
   }
-  store_simt<D>(at.rows_of<float>(a.dq, at.head, at.first_row), a.dq.row, rows_left, of.d, dq, of.scale);
+  store_simt<D>(at.rows_of<float>(a.dq, at.head, extent.q_first + at.first_row), a.dq.row, rows_left, of.d, dq, of.scale);
 }
 
-template <int D>
-__global__ void __launch_bounds__(kSimtThreads, 2) backward_kv_kernel(const Backward a) {
+template <int D, bool kAsked>
+__global__ void __launch_bounds__(kSimtThreads, kAsked ? 1 : 2) backward_kv_kernel(const Backward a) {
   using Tile = SimtTile<D>;
   const Problem& of = a.problem;
-  const Place at = place(of.k_rows, Tile::kRows, of.kv_heads, false);
-  const int rows = static_cast<int>(of.q_rows), keys_left = static_cast<int>(of.k_rows) - at.first_row;
+  const Place tile = place(longest_k<kAsked>(of), Tile::kRows, of.kv_heads, false);
+  const Extent extent = cuda::extent<kAsked>(of, tile.batch);
+  if (kAsked && tile.first_row >= extent.keys) return;
+  const Place at{tile.first_row, tile.head, extent.batch};
+  const int keys_left = extent.keys - at.first_row, rows = extent.rows;
+  const int first_row = extent.first_row(at.first_row) / Tile::kRows * Tile::kRows;
+  const int end_row = extent.end_row(at.first_row + smaller(keys_left, Tile::kRows) - 1);
   const int64_t group = of.q_heads / of.kv_heads;
   float* const k_tile = reinterpret_cast<float*>(shared_memory());
   float* const v_tile = k_tile + Tile::kElements;
   float* const q_tile = v_tile + Tile::kElements;
   float* const dout_tile = q_tile + Tile::kElements;
   float* const square = dout_tile + Tile::kElements;
-  load_simt<D>(k_tile, at.rows_of<const float>(a.k, at.head, at.first_row), a.k.row, keys_left, of.d);
-  load_simt<D>(v_tile, at.rows_of<const float>(a.v, at.head, at.first_row), a.v.row, keys_left, of.d);
+  load_simt<D>(k_tile, at.rows_of<const float>(a.k, at.head, extent.k_first + at.first_row), a.k.row, keys_left, of.d);
+  load_simt<D>(v_tile, at.rows_of<const float>(a.v, at.head, extent.k_first + at.first_row), a.v.row, keys_left, of.d);
 
   typename Tile::Rows dk = {}, dv = {};
   for (int64_t head = at.head * group; head < (at.head + 1) * group; ++head) {
-    const int64_t row_index = (at.batch * of.q_heads + head) * of.q_rows;
-    for (int first = static_cast<int>(first_query(of.causal, at.first_row)); first < rows; first += Tile::kRows) {
-      load_simt<D>(q_tile, at.rows_of<const float>(a.q, head, first), a.q.row, rows - first, of.d);
-      load_simt<D>(dout_tile, at.rows_of<const float>(a.dout, head, first), a.dout.row, rows - first, of.d);
+    const int64_t row_index = (at.batch * of.q_heads + head) * of.q_rows + extent.q_first;
+    for (int first = first_row; first < end_row; first += Tile::kRows) {
+      load_simt<D>(q_tile, at.rows_of<const float>(a.q, head, extent.q_first + first), a.q.row, rows - first, of.d);
+      load_simt<D>(dout_tile, at.rows_of<const float>(a.dout, head, extent.q_first + first), a.dout.row, rows - first, of.d);
       __syncthreads();
       typename Tile::Scores p, ds;  // transposed: rows are keys, columns queries
       dot_rows<D>(p, k_tile, q_tile);
       dot_rows<D>(ds, v_tile, dout_tile);
+      float slope[Tile::kSide][Tile::kSide], kept[Tile::kSide][Tile::kSide];
+      if constexpr (kAsked) {
+        const auto pair = [&](int i, int j) { return Pair{first + thread_x() + 16 * j, at.first_row + thread_y() + 16 * i}; };
+        const Dropped dropped(of, extent, head);
+        each<Tile::kSide, Tile::kSide>([&](int i, int j) { slope[i][j] = kept[i][j] = 1.0f; });
+        Scores<float>(of, extent, head).shape(p, pair, [&](int i, int j, float x) { slope[i][j] = x; });
+        if (dropped.any()) {
+          each<Tile::kSide, Tile::kSide>([&](int i, int j) { kept[i][j] = dropped.keeps(pair(i, j)) ? dropped.rescale() : 0.0f; });
+        }
+      }
 #pragma unroll
       for (int j = 0; j < Tile::kSide; ++j) {
         const int row = first + thread_x() + 16 * j;
@@ -96,8 +131,14 @@ __global__ void __launch_bounds__(kSimtThreads, 2) backward_kv_kernel(const Back
         const float lse = natural_sum(a.lse + row_index, row, rows), delta = row < rows ? a.delta[row_index + row] : 0.0f;
 #pragma unroll
         for (int i = 0; i < Tile::kSide; ++i) {
-          p[i][j] = at.first_row + thread_y() + 16 * i < seen ? natural_exp(p[i][j] * of.scale - lse) : 0.0f;
-          ds[i][j] = p[i][j] * (ds[i][j] - delta);
+          if constexpr (kAsked) {
+            const float weight = natural_exp(p[i][j] - lse);
+            p[i][j] = weight * kept[i][j];
+            ds[i][j] = weight * (ds[i][j] * kept[i][j] - delta) * slope[i][j];
+          } else {
+            p[i][j] = at.first_row + thread_y() + 16 * i < seen ? natural_exp(p[i][j] * of.scale - lse) : 0.0f;
+            ds[i][j] = p[i][j] * (ds[i][j] - delta);
+          }
         }
       }
       store_square<D>(square, p);
@@ -110,31 +151,37 @@ __global__ void __launch_bounds__(kSimtThreads, 2) backward_kv_kernel(const Back
       __syncthreads();  // all are done with Q, dO and ds
     }
   }
-  store_simt<D>(at.rows_of<float>(a.dk, at.head, at.first_row), a.dk.row, keys_left, of.d, dk, of.scale);
-  store_simt<D>(at.rows_of<float>(a.dv, at.head, at.first_row), a.dv.row, keys_left, of.d, dv, 1.0f);
+  store_simt<D>(at.rows_of<float>(a.dk, at.head, extent.k_first + at.first_row), a.dk.row, keys_left, of.d, dk, of.scale);
+  store_simt<D>(at.rows_of<float>(a.dv, at.head, extent.k_first + at.first_row), a.dv.row, keys_left, of.d, dv, 1.0f);
 }
 
-template <int D>
+template <int D, bool kAsked>
 void launch_backward(const Backward& a, void* stream) {
   using Tile = SimtTile<D>;
   constexpr size_t kShared = (4 * Tile::kElements + Tile::kSquare) * sizeof(float);
   static_assert(kShared <= kLeastSharedBytes);
   const Problem& of = a.problem;
-  const int64_t q_grid = blocks(of.q_rows, Tile::kRows, of.q_heads, of.batch);
-  const int64_t kv_grid = blocks(of.k_rows, Tile::kRows, of.kv_heads, of.batch);
+  const int64_t sequences = sequences_of(of.options, of.batch);
+  const int64_t q_grid = blocks(longest_q<kAsked>(of), Tile::kRows, of.q_heads, sequences);
+  const int64_t kv_grid = blocks(longest_k<kAsked>(of), Tile::kRows, of.kv_heads, sequences);
   launch("attention backward: delta", delta_kernel, (of.batch * of.q_heads * of.q_rows + 3) / 4, 128, 0, stream, a);
-  launch("attention backward: dq", backward_q_kernel<D>, q_grid, kSimtThreads, kShared, stream, a);
-  launch("attention backward: dk, dv", backward_kv_kernel<D>, kv_grid, kSimtThreads, kShared, stream, a);
+  launch("attention backward: dq", backward_q_kernel<D, kAsked>, q_grid, kSimtThreads, kShared, stream, a);
+  launch("attention backward: dk, dv", backward_kv_kernel<D, kAsked>, kv_grid, kSimtThreads, kShared, stream, a);
+}
+
+template <bool kAsked>
+void backward(const Backward& a, void* stream) {
+  if (a.problem.d <= 64) return launch_backward<64, kAsked>(a, stream);
+  if (a.problem.d <= 128) return launch_backward<128, kAsked>(a, stream);
+  if (a.problem.d <= 256) return launch_backward<256, kAsked>(a, stream);
+  throw std::invalid_argument("head dimension over 256");
 }
 
 }  // namespace
 
 void backward_simt(const Backward& a, int device, void* stream) {
   const DeviceGuard guard(device);
-  if (a.problem.d <= 64) return launch_backward<64>(a, stream);
-  if (a.problem.d <= 128) return launch_backward<128>(a, stream);
-  if (a.problem.d <= 256) return launch_backward<256>(a, stream);
-  throw std::invalid_argument("head dimension over 256");
+  is_plain(a.problem.options) ? backward<false>(a, stream) : backward<true>(a, stream);
 }
 
 }  // namespace aieng::attention::cuda

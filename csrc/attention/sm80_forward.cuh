@@ -3,16 +3,17 @@
 // A block owns 64·M query rows, 16·M for each of its four warps, and walks over tiles of keys. The copy of V runs behind
 // q kᵀ, that of the next K behind softmax and p v. Scores live in units of log2, so that exp is one instruction.
 #pragma once
-#include "cuda_block.cuh"
+#include "cuda_options.cuh"
 #include "mma_tile.cuh"
 
 namespace aieng::attention::cuda {
 
-template <int D>
+template <int D, bool kAsked>
 struct ForwardTile {
   static constexpr int kWarps = 4, kThreads = 32 * kWarps;
-  static constexpr int kKeys = D == 128 ? 32 : 64;  // scores of 64 keys would not fit in registers beside two row tiles of 128
-  static constexpr int kM = D <= 128 ? 2 : 1;       // wider heads leave no registers for two row tiles a warp
+  // Scores of 64 keys would not fit in registers beside two row tiles of 128, or what the options need.
+  static constexpr int kKeys = D == 128 || kAsked ? 32 : 64;
+  static constexpr int kM = D <= 128 ? 2 : 1;  // wider heads leave no registers for two row tiles a warp
   static constexpr int kRows = 16 * kM * kWarps;
   static constexpr size_t kShared = (kRows + 2 * kKeys) * kPitch<D> * 2;
   static_assert(kShared <= kLeastSharedBytes);
@@ -65,32 +66,36 @@ __device__ __forceinline__ void scale_by(float (&s)[M][N][4], float factor) {
   }
 }
 
-template <int D, class T>
-__global__ void __launch_bounds__(ForwardTile<D>::kThreads) forward_sm80(const Forward a) {
-  using Tile = ForwardTile<D>;
+template <int D, class T, bool kAsked>
+__global__ void __launch_bounds__(ForwardTile<D, kAsked>::kThreads) forward_sm80(const Forward a) {
+  using Tile = ForwardTile<D, kAsked>;
   constexpr int kM = Tile::kM, kKeys = Tile::kKeys, kThreads = Tile::kThreads;
   const Problem& of = a.problem;
-  const Place at = place(of.q_rows, Tile::kRows, of.q_heads, of.causal);
+  const Place tile = place(longest_q<kAsked>(of), Tile::kRows, of.q_heads, of.causal);
+  const Extent extent = cuda::extent<kAsked>(of, tile.batch);
+  if (kAsked && tile.first_row >= extent.rows) return;
+  const Place at{tile.first_row, tile.head, extent.batch};
   const int64_t kv_head = at.head / (of.q_heads / of.kv_heads);
-  const int keys = static_cast<int>(of.k_rows), rows_left = smaller(of.q_rows - at.first_row, Tile::kRows);
-  const int last_key = of.causal ? smaller(of.k_rows, at.first_row + rows_left) : keys;
+  const int keys = extent.keys, rows_left = smaller(extent.rows - at.first_row, Tile::kRows);
+  const int first_key = extent.first_key(at.first_row) / kKeys * kKeys, last_key = extent.end_key(at.first_row + rows_left - 1);
   const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16 * kM, lane = threadIdx.x % 32;
 
   T* const q_tile = reinterpret_cast<T*>(shared_memory());
   T* const k_tile = q_tile + Tile::kRows * kPitch<D>;
   T* const v_tile = k_tile + kKeys * kPitch<D>;
   const auto load_keys = [&](T* tile, const View& view, int key) {
-    load_tile<kKeys, D, kThreads>(tile, at.rows_of<const T>(view, kv_head, key), view.row, keys - key, of.d);
+    load_tile<kKeys, D, kThreads>(tile, at.rows_of<const T>(view, kv_head, extent.k_first + key), view.row, keys - key, of.d);
     copy_async_commit();
   };
-  load_tile<Tile::kRows, D, kThreads>(q_tile, at.rows_of<const T>(a.q, at.head, at.first_row), a.q.row, rows_left, of.d);
-  if (last_key > 0) load_keys(k_tile, a.k, 0);
+  const T* const q_rows = at.rows_of<const T>(a.q, at.head, extent.q_first + at.first_row);
+  load_tile<Tile::kRows, D, kThreads>(q_tile, q_rows, a.q.row, rows_left, of.d);
+  if (first_key < last_key) load_keys(k_tile, a.k, first_key);
 
   float acc[kM][D / 8][4] = {}, largest[kM][2], sum[kM][2] = {};
 #pragma unroll
   for (int m = 0; m < kM; ++m) largest[m][0] = largest[m][1] = -kInfinity;
 
-  for (int key = 0; key < last_key; key += kKeys) {
+  for (int key = first_key; key < last_key; key += kKeys) {
     copy_async_wait<0>();
     __syncthreads();  // this tile of K is here, and all are done with the last tile of V
     load_keys(v_tile, a.v, key);
@@ -99,17 +104,36 @@ __global__ void __launch_bounds__(ForwardTile<D>::kThreads) forward_sm80(const F
     copy_async_wait<0>();
     __syncthreads();  // V is here, and all are done with K
     if (key + kKeys < last_key) load_keys(k_tile, a.k, key + kKeys);
-    scale_by(s, of.scale * kLog2E);
     const int first_row = at.first_row + warp_row;
-    if (key + kKeys > keys || (of.causal && key + kKeys - 1 > first_row)) {
+    if constexpr (kAsked) {
+      const Scores<T> scores(of, extent, at.head);
 #pragma unroll
-      for (int m = 0; m < kM; ++m) mask(s[m], first_row + m * 16, key, keys, of.causal);
-    };
+      for (int m = 0; m < kM; ++m) {
+        const auto pair = [&](int n, int i) { return element(first_row + m * 16, key, n, i); };
+        scores.shape(s[m], pair, [](int, int, float) {});
+      }
+      scale_by(s, kLog2E);
+    } else {
+      scale_by(s, of.scale * kLog2E);
+      if (key + kKeys > keys || (of.causal && key + kKeys - 1 > first_row)) {
+#pragma unroll
+        for (int m = 0; m < kM; ++m) mask(s[m], first_row + m * 16, key, keys, of.causal);
+      };
+    }
     softmax_step(s, acc, largest, sum);
+    if constexpr (kAsked) {
+      const Dropped dropped(of, extent, at.head);
+#pragma unroll
+      for (int m = 0; dropped.any() && m < kM; ++m) {
+        const uint32_t kept = dropped.kept_by_rows<kKeys / 8>(first_row + m * 16, key);
+        each<kKeys / 8, 4>([&](int n, int i) { s[m][n][i] = kept >> (4 * n + i) & 1 ? s[m][n][i] : 0.0f; });
+      }
+    }
     multiply_accumulators<D>(acc, s, v_tile);
   }
 
-  float* const lse = a.lse + (at.batch * of.q_heads + at.head) * of.q_rows + at.first_row + warp_row;
+  const float rescale = kAsked ? of.options.dropout.rescale : 1.0f;
+  float* const lse = a.lse + (at.batch * of.q_heads + at.head) * of.q_rows + extent.q_first + at.first_row + warp_row;
 #pragma unroll
   for (int m = 0; m < kM; ++m) {
 #pragma unroll
@@ -118,29 +142,37 @@ __global__ void __launch_bounds__(ForwardTile<D>::kThreads) forward_sm80(const F
       total += shuffle_xor(total, 2);
       const int row = m * 16 + half * 8 + lane / 4;
       if (lane % 4 == 0 && warp_row + row < rows_left) lse[row] = natural_lse(largest[m][half], total);
-      sum[m][half] = total == 0.0f ? 0.0f : 1.0f / total;
+      sum[m][half] = total == 0.0f ? 0.0f : rescale / total;
     }
   }
-  store_rows(at.rows_of<T>(a.out, at.head, at.first_row + warp_row), a.out.row, rows_left - warp_row, of.d, acc, sum);
+  T* const out = at.rows_of<T>(a.out, at.head, extent.q_first + at.first_row + warp_row);
+  store_rows(out, a.out.row, rows_left - warp_row, of.d, acc, sum);
 }
 
-template <int D, class T>
+template <int D, class T, bool kAsked>
 void launch_forward_sm80(const Forward& a, void* stream) {
-  using Tile = ForwardTile<D>;
-  const int64_t grid = blocks(a.problem.q_rows, Tile::kRows, a.problem.q_heads, a.problem.batch);
-  launch("attention forward", forward_sm80<D, T>, grid, Tile::kThreads, Tile::kShared, stream, a);
+  using Tile = ForwardTile<D, kAsked>;
+  const Problem& of = a.problem;
+  const int64_t grid = blocks(longest_q<kAsked>(of), Tile::kRows, of.q_heads, sequences_of(of.options, of.batch));
+  launch("attention forward", forward_sm80<D, T, kAsked>, grid, Tile::kThreads, Tile::kShared, stream, a);
 }
 
-// Head dimensions in between are padded with zeros to the next of these.
+// Head dimensions in between are padded with zeros to the next of these, of which there are fewer where more is asked for.
 template <class T>
 void forward_sm80_any(const Forward& a, int device, void* stream) {
   const DeviceGuard guard(device);
-  if (a.problem.d <= 64) return launch_forward_sm80<64, T>(a, stream);
-  if (a.problem.d <= 96) return launch_forward_sm80<96, T>(a, stream);
-  if (a.problem.d <= 128) return launch_forward_sm80<128, T>(a, stream);
-  if (a.problem.d <= 192) return launch_forward_sm80<192, T>(a, stream);
-  if (a.problem.d <= 256) return launch_forward_sm80<256, T>(a, stream);
-  throw std::invalid_argument("head dimension over 256");
+  const int d = a.problem.d;
+  if (d > 256) throw std::invalid_argument("head dimension over 256");
+  if (!is_plain(a.problem.options)) {
+    if (d <= 64) return launch_forward_sm80<64, T, true>(a, stream);
+    if (d <= 128) return launch_forward_sm80<128, T, true>(a, stream);
+    return launch_forward_sm80<256, T, true>(a, stream);
+  }
+  if (d <= 64) return launch_forward_sm80<64, T, false>(a, stream);
+  if (d <= 96) return launch_forward_sm80<96, T, false>(a, stream);
+  if (d <= 128) return launch_forward_sm80<128, T, false>(a, stream);
+  if (d <= 192) return launch_forward_sm80<192, T, false>(a, stream);
+  return launch_forward_sm80<256, T, false>(a, stream);
 }
 
 }  // namespace aieng::attention::cuda

@@ -5,11 +5,14 @@ Source: Dao, FlashAttention-2 (2023), algorithms 1 and 2. Results are the same o
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from aieng_kernels._cuda_launch import launcher, place
 from aieng_kernels._family import implementation
+from aieng_kernels.attention.native_options import asked
 from aieng_kernels.attention.options import Options
 
 LARGEST_HEAD_DIM = 256
@@ -23,13 +26,14 @@ DTYPE_NAMES = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float
 
 @implementation("attention", "cuda_sm80", device="cuda", requires=("cuda", "sm_80"), dtypes=("bfloat16", "float16"), priority=15)
 class CudaSm80:
-    """FlashAttention-2 on ``mma.sync`` and ``cp.async``, D a multiple of 8 up to 256; right on an H200."""
+    """FlashAttention-2 on ``mma.sync`` and ``cp.async``, D a multiple of 8 up to 256; right on an H200, where of the options only
+    the scale and top-left causal have run."""
 
     @staticmethod
     def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:
         if q.shape[-1] % 8:
             return f"head dim {q.shape[-1]} is not a multiple of 8"
-        return o.beyond_causal or _too_large(q, k)
+        return _too_large(q, k)
 
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
@@ -50,7 +54,10 @@ class CudaSm90:
     """
 
     technique = "sm90"
-    supports = CudaSm80.supports
+
+    @staticmethod
+    def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:
+        return o.beyond_causal or CudaSm80.supports(q, k, v, o)
 
     @classmethod
     def forward(cls, q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
@@ -86,16 +93,17 @@ class CudaSm90Polynomial(CudaSm90):
     def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:
         if q.shape[-1] > 64:
             return f"head dim {q.shape[-1]} is over 64"
-        return CudaSm80.supports(q, k, v, o)
+        return CudaSm90.supports(q, k, v, o)
 
 
 @implementation("attention", "cuda_simt", device="cuda", requires=("cuda", "sm_80"), dtypes=("float32",), priority=10)
 class CudaSimt:
-    """The same algorithm in float32 multiply-adds, D up to 256; its speed is not yet measured on a chip."""
+    """The same algorithm in float32 multiply-adds, D up to 256; its speed is not yet measured on a chip, and of the options only
+    the scale and top-left causal have run."""
 
     @staticmethod
     def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:
-        return o.beyond_causal or _too_large(q, k)
+        return _too_large(q, k)
 
     @staticmethod
     def forward(q: Tensor, k: Tensor, v: Tensor, o: Options) -> tuple[Tensor, Tensor]:
@@ -140,17 +148,23 @@ def _forward(technique: str, out: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Op
     lse = q.new_empty(q.shape[:3], dtype=torch.float32)
     tensors = [_numbers(x) for x in (q, k, v, out)]
     kernel = f"{technique}_{DTYPE_NAMES[q.dtype]}"
-    launcher("attention_forward")(kernel, _shape(q, k), o.causal, o.scale, *tensors, lse.data_ptr(), *place(q))
+    launcher("attention_forward")(kernel, _shape(q, k), _asked(q, o), *tensors, lse.data_ptr(), *place(q))
     return out, lse
+
+
+def _asked(q: Tensor, o: Options) -> Any:
+    return asked(launcher("AttentionOptions"), q, o)
 
 
 def _backward(technique: str, saved: list[Tensor], lse: Tensor, o: Options) -> tuple[Tensor, Tensor, Tensor]:
     _, q, k, v, _ = saved
-    dq, dk, dv = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+    # Kernels do not write the gradients of keys beyond a batch's own number.
+    new = torch.zeros if o.k_lengths is not None else torch.empty
+    dq, dk, dv = (new(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
     delta = torch.empty_like(lse)
     inputs, gradients = [_numbers(x) for x in saved], [_numbers(x) for x in (dq, dk, dv)]
     kernel = f"{technique}_{DTYPE_NAMES[q.dtype]}"
     launcher("attention_backward")(
-        kernel, _shape(q, k), o.causal, o.scale, inputs, lse.data_ptr(), delta.data_ptr(), gradients, *place(q)
+        kernel, _shape(q, k), _asked(q, o), inputs, lse.data_ptr(), delta.data_ptr(), gradients, *place(q)
     )
     return dq, dk, dv

@@ -21,7 +21,8 @@ class Options(NamedTuple):
     """
 
     mask: Tensor | None = None
-    """(B, Hq, S, T), last stride 0 or 1: bool, true where a key is seen; or of q's dtype or float32, added to the scores."""
+    """(B, Hq, S, T), last stride 0 or 1: bool, true where a key is seen; or of q's dtype or float32, added to the scores.
+    Not with the starts."""
     seed: Tensor | None = None
     """int64 (1,) on q's device, the Philox key of dropout; given if and only if ``dropout`` is not 0."""
     q_starts: Tensor | None = None

@@ -114,6 +114,8 @@ std::vector<int32_t> starts(const std::vector<int>& lengths) {
   return all;
 }
 
+constexpr int64_t kSeed = 0x123456789abcdef;
+
 // A call: the tensors in blocks of their own, and the problem that points at them.
 struct Call {
   Problem p;
@@ -133,7 +135,7 @@ struct Call {
         k_starts(starts(c.keys)),
         k_lengths(c.lengths.begin(), c.lengths.end()) {
     p.left = c.left, p.right = c.right, p.bottom_right = c.bottom_right, p.softcap = c.softcap;
-    p.dropout = {0x123456789abcdefull, static_cast<uint64_t>(c.dropout * 4294967296.), static_cast<float>(1 / (1 - c.dropout))};
+    p.dropout = {&kSeed, static_cast<uint64_t>(c.dropout * 4294967296.), static_cast<float>(1 / (1 - c.dropout))};
     const auto stride = [&](char dimension, int64_t n) { return named(c, dimension) ? n : 0; };
     p.mask = {c.mask,        mask.block, stride('b', mask.view.batch), stride('h', mask.view.head), stride('q', mask.view.row),
               stride('k', 1)};
@@ -188,7 +190,7 @@ struct Call {
   double kept(const Place& s, int64_t head, int64_t i, int64_t j) const {
     const int64_t S = p.lengths.longest_q ? p.lengths.longest_q : p.S, T = p.lengths.longest_k ? p.lengths.longest_k : p.T;
     uint32_t words[4];
-    aieng::philox_block(p.dropout.seed, 0, ((s.number * p.Hq + head) * S + i) * ((T + 3) / 4) + j / 4, words);
+    aieng::philox_block(kSeed, 0, ((s.number * p.Hq + head) * S + i) * ((T + 3) / 4) + j / 4, words);
     return words[j % 4] < p.dropout.dropped ? 0 : p.dropout.rescale;
   }
 };
@@ -305,7 +307,7 @@ int main() {
         if (&c - kCases >= kPlainCases && &n - shapes < kPlainShapes) continue;
         const bool sequences = !c.queries.empty();
         const int64_t S = sequences ? sum(c.queries) : n[0], T = sequences ? sum(c.keys) : n[1];
-        wrong += check_all(c, {sequences ? 1 : 2, 4, 2, S, T, n[2], 0.3f, type, 1}, ran);
+        wrong += check_all(c, {{}, sequences ? 1 : 2, 4, 2, S, T, n[2], 0.3f, type, 1}, ran);
         if (sequences) break;
       }
     }

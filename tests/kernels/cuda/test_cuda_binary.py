@@ -58,7 +58,7 @@ def test_instructions(binary: Path, cuobjdump: str) -> None:
     code = dump(cuobjdump, binary, "-sass", "-arch", "sm_90a").split("Function : ")[1:]
     kernels = {body.split("\n", 1)[0].strip(): body for body in code}
     products = {name for name in kernels if re.search(r"(forward|backward_q|backward_kv)_sm80", name)}
-    assert len(products) == 3 * 5 * 2  # forward, dq, dkdv; head dims; dtypes
+    assert len(products) == 3 * (5 + 3) * 2  # forward, dq, dkdv; head dims, and those with every option; dtypes
     assert not [name for name in products if "HMMA.16816.F32" not in kernels[name] or "LDGSTS" not in kernels[name]]
     hopper = {name for name in kernels if re.search(r"(forward|backward_q|backward_kv)_sm90", name)}
     assert len(hopper) == (5 + 2 + 2) * 2  # tiles of forward, dq, dkdv; dtypes

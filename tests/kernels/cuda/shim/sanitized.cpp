@@ -51,8 +51,13 @@ struct Case {
   Shape n;
   Tensor<T> q, k, v, dout, out, dq, dk, dv;
   std::vector<float> lse, delta;
+  bool asked;
+  // Options that change nothing, each in memory of its exact size.
+  const std::unique_ptr<float[]> mask;
+  const std::unique_ptr<int32_t[]> lengths;
+  const std::unique_ptr<int64_t> seed;
 
-  explicit Case(const Shape& s)
+  explicit Case(const Shape& s, bool asked_)
       : n(s),
         q(s.batch, s.q_heads, s.rows, s.d),
         k(s.batch, s.kv_heads, s.keys, s.d),
@@ -63,7 +68,12 @@ struct Case {
         dk(s.batch, s.kv_heads, s.keys, s.d),
         dv(s.batch, s.kv_heads, s.keys, s.d),
         lse(s.batch * s.q_heads * s.rows),
-        delta(lse.size()) {
+        delta(lse.size()),
+        asked(asked_),
+        mask(new float[s.rows * s.keys]()),
+        lengths(new int32_t[s.batch]),
+        seed(new int64_t(7)) {
+    std::fill_n(lengths.get(), s.batch, static_cast<int32_t>(s.keys));
     for (Tensor<T>* t : {&out, &dq, &dk, &dv}) std::fill(t->values.begin(), t->values.end(), 0.0);
     for (int64_t b = 0; b < n.batch; ++b) {
       for (int64_t h = 0; h < n.q_heads; ++h) {
@@ -74,7 +84,15 @@ struct Case {
 
   double scale() const { return 1 / std::sqrt(static_cast<double>(n.d)); }
   cuda::Problem problem() const {
-    return {n.batch, n.q_heads, n.kv_heads, n.rows, n.keys, n.d, n.causal, static_cast<float>(scale())};
+    aieng::attention::Options o;
+    o.right = n.causal ? 0 : -1;
+    if (asked) {
+      o.softcap = 1e4f;
+      o.mask = {aieng::attention::Mask::kFloat32, mask.get(), 0, 0, n.keys, 1};
+      o.dropout = {seed.get(), 1, 1.0f};  // one word of 2^32
+      o.lengths.k_lengths = lengths.get();
+    }
+    return {n.batch, n.q_heads, n.kv_heads, n.rows, n.keys, n.d, n.causal, static_cast<float>(scale()), o};
   }
 
   void define_row(int64_t b, int64_t h, int64_t i) {
@@ -110,7 +128,7 @@ struct Case {
         if (!(error <= worst)) worst = error;
       }
     }
-    std::printf("%s d=%d: largest error %.2e\n", name, n.d, worst);
+    std::printf("%s d=%d%s: largest error %.2e\n", name, n.d, asked ? " with options" : "", worst);
     return worst <= tolerance;
   }
 };
@@ -118,18 +136,20 @@ struct Case {
 // bfloat16 keeps 8 bits: an ulp of values up to 4 is 2^-6, and p and ds are rounded once more on the way.
 constexpr double kBf16Tolerance = 0.06, kFloatTolerance = 1e-5;
 
-template <int D>
+template <int D, bool kAsked = false>
 bool tensor_cores(const Shape& shape) {
   using aieng::Bf16;
-  return Case<Bf16>(shape).right(
-      "sm80", kBf16Tolerance, [](const cuda::Forward& a) { cuda::launch_forward_sm80<D, Bf16>(a, nullptr); },
-      [](const cuda::Backward& a) { cuda::launch_backward_sm80<D, Bf16>(a, nullptr); });
+  return Case<Bf16>(shape, kAsked)
+      .right(
+          "sm80", kBf16Tolerance, [](const cuda::Forward& a) { cuda::launch_forward_sm80<D, Bf16, kAsked>(a, nullptr); },
+          [](const cuda::Backward& a) { cuda::launch_backward_sm80<D, Bf16, kAsked>(a, nullptr); });
 }
 
-bool plain(const Shape& shape) {
-  return Case<float>(shape).right(
-      "simt", kFloatTolerance, [](const cuda::Forward& a) { cuda::forward_simt(a, 0, nullptr); },
-      [](const cuda::Backward& a) { cuda::backward_simt(a, 0, nullptr); });
+bool multiply_adds(const Shape& shape, bool asked = false) {
+  return Case<float>(shape, asked)
+      .right(
+          "simt", kFloatTolerance, [](const cuda::Forward& a) { cuda::forward_simt(a, 0, nullptr); },
+          [](const cuda::Backward& a) { cuda::backward_simt(a, 0, nullptr); });
 }
 
 // 13 numbers from the second on: neither aligned nor whole groups.
@@ -228,7 +248,11 @@ int main() {
   right &= tensor_cores<64>({1, 2, 1, 71, 67, 40, true});
   right &= tensor_cores<128>({1, 1, 1, 33, 66, 104, false});
   right &= tensor_cores<192>({1, 1, 1, 65, 35, 168, true});
-  right &= plain({1, 2, 1, 35, 37, 7, true});
-  right &= plain({1, 1, 1, 18, 17, 130, false});
+  right &= tensor_cores<64, true>({2, 2, 1, 71, 67, 40, true});
+  right &= tensor_cores<128, true>({1, 1, 1, 33, 66, 104, false});
+  right &= tensor_cores<256, true>({1, 1, 1, 65, 35, 168, true});
+  right &= multiply_adds({2, 2, 1, 37, 33, 40, true}, true);
+  right &= multiply_adds({1, 2, 1, 35, 37, 7, true});
+  right &= multiply_adds({1, 1, 1, 18, 17, 130, false});
   return right ? 0 : 1;
 }
