@@ -6,8 +6,9 @@ import importlib.util
 from collections import Counter
 
 import pytest
-from aieng_bench.define import Unsupported
 from aieng_suites.kernels import attention_static, diffusion_static
+
+from aieng_bench.define import Unsupported
 
 built = pytest.mark.skipif(importlib.util.find_spec("aieng_kernels._cuda") is None, reason="the CUDA kernels are not built")
 FAMILIES = {
