@@ -15,7 +15,7 @@ class DecodeKernel {
   static bool takes(const Forward& f) {
     if (shapes_scores(f) || drops(f) || f.lengths.q_starts || f.Hkv == 0) return false;
     const int64_t rows = f.S * (f.Hq / f.Hkv);
-    return rows <= kDirect || (rows <= kMostRows && f.T >= 2 * kFewestKeys);
+    return rows <= kAlways || (rows <= kMostRows && f.T >= 2 * kFewestKeys);
   }
 
   explicit DecodeKernel(const Forward& f)
@@ -52,8 +52,9 @@ class DecodeKernel {
   static constexpr int64_t kBlock = 64;        // keys whose scores are formed at once
   static constexpr int64_t kFewestKeys = 256;  // of a part
   static constexpr int64_t kTasks = 4;         // of a thread, so that one that started late does not keep the others waiting
-  // Rows of queries that share a key head: those that read keys where they lie, and those for which keys are worth dividing.
-  static constexpr int64_t kDirect = 2, kMostRows = 32;
+  // Rows of queries that share a key head: those for which this is the way however few keys there are, that read keys where they
+  // lie, and for which keys are worth dividing.
+  static constexpr int64_t kAlways = 2, kDirect = 8, kMostRows = 32;
   static constexpr bool kPairs = Words::kPerWord == 2;
   static constexpr int64_t kNear = int64_t{8} << 20;  // bytes that a last-level cache holds
   static_assert(kBlock % kPanel == 0 && kBlock % kLanes == 0);
@@ -102,7 +103,7 @@ class DecodeKernel {
       if (rows_ > kDirect) {
         multiply_block(k, v, seen, key, own, results);
       } else {
-        for (int64_t r = 0; r < rows_; ++r) meet(k, v, seen, key, r, own, results + r * part_size());
+        meet_block(k, v, seen, key, own, results);
       }
     }
   }
@@ -123,23 +124,49 @@ class DecodeKernel {
                                       ceil_div(f_.D, kLanes));
   }
 
-  // One query meets a block where it lies.
-  void meet(const Rows& k, const Rows& v, const Band& seen, int64_t key, int64_t r, Own& own, float* result) const {
+  // All queries meet a block where it lies: those that see the same keys of it by fours or twos, which share what is done to read
+  // its values.
+  void meet_block(const Rows& k, const Rows& v, const Band& seen, int64_t key, Own& own, float* results) const {
+    int64_t r = 0;
+    for (; f_.S == 1 && r + 4 <= rows_; r += 4) meet<4>(k, v, seen, key, r, own, results);
+    for (; f_.S == 1 && r + 2 <= rows_; r += 2) meet<2>(k, v, seen, key, r, own, results);
+    for (; r < rows_; ++r) meet<1>(k, v, seen, key, r, own, results);
+  }
+
+  // What a block's values are added to: kRows rows of results from row r on, and what these are multiplied by before.
+  template <int kRows>
+  struct Gathered {
+    const float* weights[kRows];
+    float shrink[kRows];
+    float* result[kRows];
+  };
+
+  template <int kRows>
+  void meet(const Rows& k, const Rows& v, const Band& seen, int64_t key, int64_t r, Own& own, float* results) const {
     const int64_t first = greatest<int64_t>(0, first_key(seen, r % f_.S) - key);
     const int64_t last = least(k.count, end_key(seen, r % f_.S) - key);
     if (first >= last) return;
-    for (int64_t n = first / kLanes * kLanes; n < last; n += kLanes) {
-      store(own.scores + n, scores(k, n, own.q + r * a_row_, v));
+    const bool ask = far_ && r == 0;
+    Gathered<kRows> to;
+    for (int c = 0; c < kRows; ++c) {
+      float* const row = own.scores + (r + c) * kBlock;
+      for (int64_t n = first / kLanes * kLanes; n < last; n += kLanes) {
+        store(row + n, scores(k, n, own.q + (r + c) * a_row_, v, ask && c == 0));
+      }
+      to.weights[c] = row;
+      to.result[c] = results + (r + c) * part_size();
+      to.shrink[c] = soften<Words>(row, first, last, k.count, to.result[c] + row_d_);
     }
-    const float shrink = soften<Words>(own.scores, first, last, k.count, result + row_d_);
     int64_t i = 0;
     if constexpr (kPairs) {
-      for (; i + 8 * kLanes <= f_.D; i += 8 * kLanes) gather_pairs<4, true>(v, first, last, i, own.scores, shrink, result, k);
-      for (; i + 4 * kLanes <= f_.D; i += 4 * kLanes) gather_pairs<2, true>(v, first, last, i, own.scores, shrink, result, k);
-      for (; i < f_.D; i += 2 * kLanes) gather_pairs<1, false>(v, first, last, i, own.scores, shrink, result, k);
+      constexpr int kMost = kRows == 4 ? 2 : 4;  // as many as there are registers for
+      constexpr int64_t kStep = 2 * kMost * kLanes;
+      for (; i + kStep <= f_.D; i += kStep) gather_pairs<kMost, true>(v, first, last, i, to, k, ask);
+      for (; i + 4 * kLanes <= f_.D; i += 4 * kLanes) gather_pairs<2, true>(v, first, last, i, to, k, ask);
+      for (; i < f_.D; i += 2 * kLanes) gather_pairs<1, false>(v, first, last, i, to, k, ask);
     } else {
-      for (; i + 4 * kLanes <= f_.D; i += 4 * kLanes) gather<4, true>(v, first, last, i, own.scores, shrink, result, k);
-      for (; i < f_.D; i += kLanes) gather<1, false>(v, first, last, i, own.scores, shrink, result, k);
+      for (; i + 4 * kLanes <= f_.D; i += 4 * kLanes) gather<4, true>(v, first, last, i, to, k, ask);
+      for (; i < f_.D; i += kLanes) gather<1, false>(v, first, last, i, to, k, ask);
     }
   }
 
@@ -169,18 +196,17 @@ class DecodeKernel {
 
   // Some elements of a row into the second-level cache: values while keys are read, and the next keys meanwhile values are, or each
   // change from one to the other would wait for memory. Beyond the last nothing happens.
-  void ask_for(const char* row, int64_t elements) const {
-    if (!far_) return;
+  static void ask_for(const char* row, int64_t elements) {
     for (int64_t byte = 0; byte < elements * size_of(kType); byte += 64) __builtin_prefetch(row + byte, 0, 2);
   }
 
   // q k^T of kLanes keys from n on, one a lane; lanes beyond the block hold its last key's.
-  Vec scores(const Rows& k, int64_t n, const float* q, const Rows& v) const {
+  Vec scores(const Rows& k, int64_t n, const float* q, const Rows& v, bool ask) const {
     Vec part[kLanes];
 #pragma GCC unroll 16
     for (int64_t j = 0; j < kLanes; ++j) {
       const char* row = k.data + least(n + j, k.count - 1) * k.stride;
-      ask_for(v.data + (n + j) * v.stride, f_.D);
+      if (ask) ask_for(v.data + (n + j) * v.stride, f_.D);
       Vec even = zero(), odd = zero();
       constexpr int64_t kWhole = kLanes * Words::kPerWord;
       const auto words = [&](int64_t at) { return load_words<Words, kType>(row, at, at + kWhole); };
@@ -192,72 +218,73 @@ class DecodeKernel {
       for (; i < f_.D; i += kWhole) even = Words::dot(even, load_words<Words, kType>(row, i, f_.D), load(q + i / Words::kPerWord));
       part[j] = add(even, odd);
     }
-    transpose(part);
-#pragma GCC unroll 4
-    for (int step = 1; step < kLanes; step *= 2) {
-#pragma GCC unroll 8
-      for (int j = 0; j < kLanes; j += 2 * step) part[j] = add(part[j], part[j + step]);
-    }
-    return part[0];
+    return combine_each(part, add);
   }
 
   // result[i ...] = shrink result[i ...] + the weighted sum of kVecs vectors of each value, of which the last is whole or not.
-  template <int kVecs, bool kWhole>
-  void gather(const Rows& v, int64_t first, int64_t last, int64_t i, const float* weights, float shrink, float* result,
-              const Rows& k) const {
-    Vec acc[kVecs];
-#pragma GCC unroll 4
-    for (int c = 0; c < kVecs; ++c) acc[c] = mul(load(result + i + c * kLanes), set1(shrink));
+  template <int kVecs, bool kWhole, int kRows>
+  void gather(const Rows& v, int64_t first, int64_t last, int64_t i, const Gathered<kRows>& to, const Rows& k, bool ask) const {
+    Vec acc[kRows * kVecs];
+#pragma GCC unroll 16
+    for (int c = 0; c < kRows * kVecs; ++c) {
+      acc[c] = mul(load(to.result[c / kVecs] + i + c % kVecs * kLanes), set1(to.shrink[c / kVecs]));
+    }
     const char* row = v.data + first * v.stride + i * size_of(kType);
     const char* ahead = k.data + (kBlock + first) * k.stride + i * size_of(kType);
     for (int64_t n = first; n < last; ++n, row += v.stride, ahead += k.stride) {
-      const Vec p = set1(weights[n]);
-      ask_for(ahead, kVecs * kLanes);
+      if (ask) ask_for(ahead, kVecs * kLanes);
 #pragma GCC unroll 4
       for (int c = 0; c < kVecs; ++c) {
         const int64_t left = kWhole ? int64_t{kLanes} : f_.D - i - c * kLanes;
-        acc[c] = fma(p, load_as<kType>(row + c * kLanes * size_of(kType), left), acc[c]);
+        const Vec value = load_as<kType>(row + c * kLanes * size_of(kType), left);
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) acc[r * kVecs + c] = fma(set1(to.weights[r][n]), value, acc[r * kVecs + c]);
       }
     }
-#pragma GCC unroll 4
-    for (int c = 0; c < kVecs; ++c) store(result + i + c * kLanes, acc[c]);
+#pragma GCC unroll 16
+    for (int c = 0; c < kRows * kVecs; ++c) store(to.result[c / kVecs] + i + c % kVecs * kLanes, acc[c]);
   }
 
   // The same where a word holds the weights of two values: kWords vectors of words of each value. Columns of the result are in the
   // order that pairing the values up leaves them in, until `join`.
-  template <int kWords, bool kWhole>
-  void gather_pairs(const Rows& v, int64_t first, int64_t last, int64_t i, const float* weights, float shrink, float* result,
-                    const Rows& k) const {
+  template <int kWords, bool kWhole, int kRows>
+  void gather_pairs(const Rows& v, int64_t first, int64_t last, int64_t i, const Gathered<kRows>& to, const Rows& k,
+                    bool ask) const {
+    constexpr int kVecs = 2 * kWords;
     constexpr int64_t kWord = 2 * kLanes;  // elements of a vector of words
-    Vec acc[2 * kWords];
-#pragma GCC unroll 8
-    for (int c = 0; c < 2 * kWords; ++c) acc[c] = mul(load(result + i + c * kLanes), set1(shrink));
+    Vec acc[kRows * kVecs];
+#pragma GCC unroll 16
+    for (int c = 0; c < kRows * kVecs; ++c) {
+      acc[c] = mul(load(to.result[c / kVecs] + i + c % kVecs * kLanes), set1(to.shrink[c / kVecs]));
+    }
     const auto words = [&](int64_t n, int c) {
       const int64_t at = i + c * kWord;
       return load_words<Words, kType>(v.data + n * v.stride, at, kWhole ? at + kWord : f_.D);
     };
     // Values n and n + 1, of which the one or the other is not seen if zero is to stand for it.
     const auto add_pair = [&](int64_t n, bool even, bool odd) {
-      const Vec p = set1(weights[n / 2]);
 #pragma GCC unroll 4
       for (int c = 0; c < kWords; ++c) {
         Vec low = even ? words(n, c) : zero(), high = odd ? words(n + 1, c) : zero();
         Words::pair_up(low, high);
-        acc[2 * c] = Words::dot(acc[2 * c], low, p);
-        acc[2 * c + 1] = Words::dot(acc[2 * c + 1], high, p);
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+          const Vec p = set1(to.weights[r][n / 2]);
+          acc[r * kVecs + 2 * c] = Words::dot(acc[r * kVecs + 2 * c], low, p);
+          acc[r * kVecs + 2 * c + 1] = Words::dot(acc[r * kVecs + 2 * c + 1], high, p);
+        }
       }
     };
     int64_t n = first / 2 * 2;
     if (n < first) add_pair(n, false, first < last), n += 2;
     for (; n + 2 <= last; n += 2) {
       const char* ahead = k.data + (kBlock + n) * k.stride + i * size_of(kType);
-      ask_for(ahead, kWords * kWord);
-      ask_for(ahead + k.stride, kWords * kWord);
+      if (ask) ask_for(ahead, kWords * kWord), ask_for(ahead + k.stride, kWords * kWord);
       add_pair(n, true, true);
     }
     if (n < last) add_pair(n, true, false);
-#pragma GCC unroll 8
-    for (int c = 0; c < 2 * kWords; ++c) store(result + i + c * kLanes, acc[c]);
+#pragma GCC unroll 16
+    for (int c = 0; c < kRows * kVecs; ++c) store(to.result[c / kVecs] + i + c % kVecs * kLanes, acc[c]);
   }
 
   // out and lse of a row from what its parts left.

@@ -116,4 +116,16 @@ inline void transpose(Vec* r) {
   }
 }
 
+// Lane i: the lanes of rows[i] combined. Half the shuffles that a transposition takes, as each halves what is left.
+template <class Combine>
+inline Vec combine_each(Vec* r, Combine combine) {
+  Vec four[2];  // in each block of 128 bits, the block's lanes of four rows combined
+  for (int i = 0; i < 2; ++i) {
+    const auto two = [&](int j) { return combine(_mm256_unpacklo_ps(r[j], r[j + 1]), _mm256_unpackhi_ps(r[j], r[j + 1])); };
+    const __m256d a = _mm256_castps_pd(two(4 * i)), b = _mm256_castps_pd(two(4 * i + 2));
+    four[i] = combine(_mm256_castpd_ps(_mm256_unpacklo_pd(a, b)), _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+  }
+  return combine(_mm256_permute2f128_ps(four[0], four[1], 0x20), _mm256_permute2f128_ps(four[0], four[1], 0x31));
+}
+
 }  // namespace aieng::attention::AIENG_ISA

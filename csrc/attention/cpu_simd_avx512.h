@@ -115,4 +115,18 @@ inline void transpose(Vec* r) {
   for (int i = 0; i < 16; ++i) r[i] = t[i];
 }
 
+// Lane i: the lanes of rows[i] combined. Half the shuffles that a transposition takes, as each halves what is left.
+template <class Combine>
+inline Vec combine_each(Vec* r, Combine combine) {
+  Vec four[4];  // in each block of 128 bits, the block's lanes of four rows combined
+  for (int i = 0; i < 4; ++i) {
+    const auto two = [&](int j) { return combine(_mm512_unpacklo_ps(r[j], r[j + 1]), _mm512_unpackhi_ps(r[j], r[j + 1])); };
+    const __m512d a = _mm512_castps_pd(two(4 * i)), b = _mm512_castps_pd(two(4 * i + 2));
+    four[i] = combine(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+  }
+  const auto eight = [&](Vec a, Vec b) { return combine(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee)); };
+  const Vec a = eight(four[0], four[1]), b = eight(four[2], four[3]);
+  return combine(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
+
 }  // namespace aieng::attention::AIENG_ISA

@@ -130,4 +130,11 @@ inline void transpose(Vec* r) {
 
 inline void transpose4(Vec* r) { transpose(r); }
 
+// Lane i: the lanes of rows[i] combined.
+template <class Combine>
+inline Vec combine_each(Vec* r, Combine combine) {
+  transpose(r);
+  return combine(combine(r[0], r[2]), combine(r[1], r[3]));
+}
+
 }  // namespace aieng::attention::AIENG_ISA

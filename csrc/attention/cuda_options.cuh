@@ -27,8 +27,8 @@ struct Extent {
 // Of batch element or sequence `number`.
 template <bool kAsked>
 __device__ __forceinline__ Extent extent(const Problem& of, int64_t number) {
-  constexpr int kHigh = 1 << 30,
-                kLow = 1 - kHigh;  // beyond any key; no sum of either and a row, of which there are as many, overflows
+  // Beyond any key; and no sum of either and a row, of which there may be as many, overflows.
+  constexpr int kHigh = 1 << 30, kLow = 1 - kHigh;
   if constexpr (!kAsked) {
     return {number, 0, 0, number, static_cast<int>(of.q_rows), static_cast<int>(of.k_rows), kLow, of.causal ? 1 : kHigh};
   } else {

@@ -80,7 +80,7 @@ def _reading(binary: Path, arch: str, name: str) -> Callable[[], MachineCode]:
 
 def short(name: str) -> str:
     """A kernel's C++ name without what all of them share: result, namespaces, parameters."""
-    return re.sub(r"\([^()]*\)$|^void |aieng::\w+::(cuda::)?|\(anonymous namespace\)::", "", name)
+    return re.sub(r"\([^()]*\)$|^void |aieng::\w+::(cuda::)?", "", name.replace("(anonymous namespace)::", ""))
 
 
 def _absent(kernel: str, arch: str, reason: str) -> StaticCell:
