@@ -139,6 +139,17 @@ class DecodeKernel {
     const float* weights[kRows];
     float shrink[kRows];
     float* result[kRows];
+
+    // result[i ...] = shrink result[i ...] + sums, kVecs vectors of each row. A block's products are summed first: added one by
+    // one, each would take a rounding of the whole result on.
+    template <int kVecs>
+    void add(int64_t i, const Vec* sums) const {
+#pragma GCC unroll 16
+      for (int c = 0; c < kRows * kVecs; ++c) {
+        float* const at = result[c / kVecs] + i + c % kVecs * kLanes;
+        store(at, fma(load(at), set1(shrink[c / kVecs]), sums[c]));
+      }
+    }
   };
 
   template <int kRows>
@@ -221,14 +232,12 @@ class DecodeKernel {
     return combine_each(part, add);
   }
 
-  // result[i ...] = shrink result[i ...] + the weighted sum of kVecs vectors of each value, of which the last is whole or not.
+  // The weighted sum of kVecs vectors of each value, of which the last is whole or not.
   template <int kVecs, bool kWhole, int kRows>
   void gather(const Rows& v, int64_t first, int64_t last, int64_t i, const Gathered<kRows>& to, const Rows& k, bool ask) const {
     Vec acc[kRows * kVecs];
 #pragma GCC unroll 16
-    for (int c = 0; c < kRows * kVecs; ++c) {
-      acc[c] = mul(load(to.result[c / kVecs] + i + c % kVecs * kLanes), set1(to.shrink[c / kVecs]));
-    }
+    for (Vec& sum : acc) sum = zero();
     const char* row = v.data + first * v.stride + i * size_of(kType);
     const char* ahead = k.data + (kBlock + first) * k.stride + i * size_of(kType);
     for (int64_t n = first; n < last; ++n, row += v.stride, ahead += k.stride) {
@@ -241,8 +250,7 @@ class DecodeKernel {
         for (int r = 0; r < kRows; ++r) acc[r * kVecs + c] = fma(set1(to.weights[r][n]), value, acc[r * kVecs + c]);
       }
     }
-#pragma GCC unroll 16
-    for (int c = 0; c < kRows * kVecs; ++c) store(to.result[c / kVecs] + i + c % kVecs * kLanes, acc[c]);
+    to.template add<kVecs>(i, acc);
   }
 
   // The same where a word holds the weights of two values: kWords vectors of words of each value. Columns of the result are in the
@@ -254,9 +262,7 @@ class DecodeKernel {
     constexpr int64_t kWord = 2 * kLanes;  // elements of a vector of words
     Vec acc[kRows * kVecs];
 #pragma GCC unroll 16
-    for (int c = 0; c < kRows * kVecs; ++c) {
-      acc[c] = mul(load(to.result[c / kVecs] + i + c % kVecs * kLanes), set1(to.shrink[c / kVecs]));
-    }
+    for (Vec& sum : acc) sum = zero();
     const auto words = [&](int64_t n, int c) {
       const int64_t at = i + c * kWord;
       return load_words<Words, kType>(v.data + n * v.stride, at, kWhole ? at + kWord : f_.D);
@@ -283,8 +289,7 @@ class DecodeKernel {
       add_pair(n, true, true);
     }
     if (n < last) add_pair(n, true, false);
-#pragma GCC unroll 16
-    for (int c = 0; c < kRows * kVecs; ++c) store(to.result[c / kVecs] + i + c % kVecs * kLanes, acc[c]);
+    to.template add<kVecs>(i, acc);
   }
 
   // out and lse of a row from what its parts left.

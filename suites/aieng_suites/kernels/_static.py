@@ -80,7 +80,14 @@ def _reading(binary: Path, arch: str, name: str) -> Callable[[], MachineCode]:
 
 def short(name: str) -> str:
     """A kernel's C++ name without what all of them share: result, namespaces, parameters."""
-    return re.sub(r"\([^()]*\)$|^void |aieng::\w+::(cuda::)?", "", name.replace("(anonymous namespace)::", ""))
+    name = name.replace("(anonymous namespace)::", "")
+    if name.endswith(")"):
+        start, open_ones = len(name) - 1, 1
+        while open_ones:
+            start -= 1
+            open_ones += (name[start] == ")") - (name[start] == "(")
+        name = name[:start]
+    return re.sub(r"^void |aieng::\w+::(cuda::)?", "", name)
 
 
 def _absent(kernel: str, arch: str, reason: str) -> StaticCell:

@@ -30,8 +30,19 @@ def oracle(case: Case, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {"out": textbook(**{name: x.double() for name, x in inputs.items()}, case=case)}
 
 
+def fused(case: Case) -> Callable[..., Any]:
+    from torch.nn.functional import scaled_dot_product_attention
+
+    return lambda q, k, v: scaled_dot_product_attention(q, k, v, enable_gqa=case.Hkv != case.H)
+
+
 def framework(case: Case, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    return {"out": textbook(**inputs, case=case)}
+    """The textbook form's, each operation rounded to the dtype; in float32 torch's fused function's, as in attention/backward.
+
+    Where heads share keys, the textbook's are products of matrices; torch's fused function is 3.2 times as far off at 8,192 keys
+    (D 128), and would not pass beside them.
+    """
+    return {"out": fused(case)(**inputs) if case.dtype == "float32" else textbook(**inputs, case=case)}
 
 
 def work(case: Case) -> Work:
@@ -70,9 +81,7 @@ benchmark = KernelBenchmark(
 
 @benchmark.contender("torch_sdpa", package="torch")
 def _sdpa(case: Case) -> Callable[..., Any]:
-    from torch.nn.functional import scaled_dot_product_attention
-
-    return lambda q, k, v: scaled_dot_product_attention(q, k, v, enable_gqa=case.Hkv != case.H)
+    return fused(case)
 
 
 @benchmark.contender("eager", package="torch")

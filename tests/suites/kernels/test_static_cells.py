@@ -28,5 +28,5 @@ def test_every_cuda_kernel_is_read_once(family: str) -> None:
     except Unsupported as reason:
         pytest.skip(str(reason))
     assert any(kernel.startswith(example) for kernel, _ in found)
-    assert not [kernel for kernel, _ in found if "(" in kernel]
+    assert not [kernel for kernel, _ in found if kernel.endswith(")") or "::" in kernel]
     assert all(code.stack_bytes == 0 and code.registers > 0 and code.instructions for code in found.values())
