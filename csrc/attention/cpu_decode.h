@@ -1,7 +1,7 @@
 // Forward pass of few queries over many keys, as when text is made token by token: limited by reading keys and values once. The
-// keys are divided among the threads too, and the parts' results joined by their maxima and sums. One or two queries read keys and
-// values where they lie; more meet a block of them that is packed for matrix products. Dao et al., Flash-Decoding for long-context
-// inference (2023).
+// keys are divided among the threads too, and the parts' results joined by their maxima and sums. A few rows of queries read keys
+// and values where they lie; more meet a block of them that is packed for matrix products. Dao et al., Flash-Decoding for
+// long-context inference (2023).
 #pragma once
 #include "cpu_pack.h"
 #include "cpu_scores.h"
