@@ -67,9 +67,6 @@ AIENG_HD bool is_plain(const Options& o) {
 // The same of the plain causal band, aligned top-left. Keys that query `query` sees: all T, or those at or before it.
 AIENG_HD int64_t keys_seen(bool causal, int64_t query, int64_t T) { return causal && query + 1 < T ? query + 1 : T; }
 
-// First query that sees key `key`.
-AIENG_HD int64_t first_query(bool causal, int64_t key) { return causal ? key : 0; }
-
 // Natural log-sum-exp of a row from its maximum in powers of two and its sum of 2^(score - maximum); -inf for a row without keys.
 AIENG_HD float natural_lse(float max_log2, float sum) {
   return sum > 0.f ? kLn2 * max_log2 + logf(sum) : sum == 0.f ? -INFINITY : sum;

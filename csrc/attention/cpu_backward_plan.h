@@ -1,7 +1,7 @@
 // The backward pass in work items: a run of keys of one key/value head of one sequence each.
 #pragma once
 #include "cpu_scratch.h"
-#include "cpu_sequence.h"
+#include "cpu_work_items.h"
 
 namespace aieng::attention::AIENG_ISA {
 

@@ -1,6 +1,7 @@
 // Which weights dropout keeps, by Philox's words as options.py numbers them: one block for four keys of a query.
 #pragma once
-#include "cpu_sequence.h"
+#include "attention.h"
+#include "cpu_simd.h"
 #include "philox.h"
 
 namespace aieng::attention::AIENG_ISA {

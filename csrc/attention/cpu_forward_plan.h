@@ -1,7 +1,7 @@
 // The forward pass in work items: sequences in blocks of queries and of keys, heads in waves whose keys are packed together.
 #pragma once
 #include "cpu_scratch.h"
-#include "cpu_sequence.h"
+#include "cpu_work_items.h"
 
 namespace aieng::attention::AIENG_ISA {
 

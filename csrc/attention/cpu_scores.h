@@ -2,7 +2,8 @@
 #pragma once
 #include <cfloat>
 
-#include "cpu_sequence.h"
+#include "attention.h"
+#include "cpu_simd.h"
 
 namespace aieng::attention::AIENG_ISA {
 

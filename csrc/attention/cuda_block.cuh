@@ -39,6 +39,20 @@ __device__ __forceinline__ float natural_sum(const float* lse, int row, int rows
 // The same in units of log2.
 __device__ __forceinline__ float log2_sum(const float* lse, int row, int rows) { return natural_sum(lse, row, rows) * kLog2E; }
 
+template <int N, int W, class Do>
+__device__ __forceinline__ void each(Do act) {
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+#pragma unroll
+    for (int i = 0; i < W; ++i) act(n, i);
+  }
+}
+
+// An element of a tile: a query and a key, numbered within the sequence.
+struct Pair {
+  int row, key;
+};
+
 __device__ __forceinline__ int smaller(int64_t a, int64_t b) { return static_cast<int>(a < b ? a : b); }
 
 }  // namespace aieng::attention::cuda

@@ -49,28 +49,30 @@ __host__ __device__ __forceinline__ int64_t longest_k(const Problem& of) {
   return kAsked && of.options.lengths.q_starts ? of.options.lengths.longest_k : of.k_rows;
 }
 
-template <int N, int W, class Do>
-__device__ __forceinline__ void each(Do act) {
-#pragma unroll
-  for (int n = 0; n < N; ++n) {
-#pragma unroll
-    for (int i = 0; i < W; ++i) act(n, i);
+// A block's tile, of kRows rows of q or of k, within the sequence that it is of, which may end before it.
+struct Work : Place {
+  Extent extent;
+
+  template <class T>
+  __device__ __forceinline__ T* queries(const View& view, int64_t of_head, int64_t row) const {
+    return rows_of<T>(view, of_head, extent.q_first + row);
   }
-}
-
-// An element of a tile: a query and a key, numbered within the sequence.
-struct Pair {
-  int row, key;
+  template <class T>
+  __device__ __forceinline__ T* keys(const View& view, int64_t of_head, int64_t key) const {
+    return rows_of<T>(view, of_head, extent.k_first + key);
+  }
 };
-
-// Of element i of tile n of a warp's accumulators (mma_tile.cuh) from a row and a key on; with keys for rows, from a key and a row.
-__device__ __forceinline__ Pair element(int first_row, int first_key, int n, int i) {
-  const int lane = threadIdx.x % 32;
-  return {first_row + i / 2 * 8 + lane / 4, first_key + n * 8 + lane % 4 * 2 + i % 2};
+template <bool kAsked, int kRows>
+__device__ __forceinline__ Work work_on_rows(const Problem& of) {
+  const Place tile = place(longest_q<kAsked>(of), kRows, of.q_heads, of.causal);
+  const Extent of_it = extent<kAsked>(of, tile.batch);
+  return {{tile.first_row, tile.head, of_it.batch}, of_it};
 }
-__device__ __forceinline__ Pair transposed(int first_key, int first_row, int n, int i) {
-  const Pair other = element(first_key, first_row, n, i);
-  return {other.key, other.row};
+template <bool kAsked, int kRows>
+__device__ __forceinline__ Work work_on_keys(const Problem& of) {
+  const Place tile = place(longest_k<kAsked>(of), kRows, of.kv_heads, false);
+  const Extent of_it = extent<kAsked>(of, tile.batch);
+  return {{tile.first_row, tile.head, of_it.batch}, of_it};
 }
 
 // What makes scores of the products of one head's queries and keys. T: the type of the inputs.

@@ -26,10 +26,9 @@ template <int D, bool kAsked>
 __global__ void __launch_bounds__(kSimtThreads, kAsked ? 1 : 2) backward_q_kernel(const Backward a) {
   using Tile = SimtTile<D>;
   const Problem& of = a.problem;
-  const Place tile = place(longest_q<kAsked>(of), Tile::kRows, of.q_heads, of.causal);
-  const Extent extent = cuda::extent<kAsked>(of, tile.batch);
-  if (kAsked && tile.first_row >= extent.rows) return;
-  const Place at{tile.first_row, tile.head, extent.batch};
+  const Work at = work_on_rows<kAsked, Tile::kRows>(of);
+  const Extent& extent = at.extent;
+  if (kAsked && at.first_row >= extent.rows) return;
   const int64_t kv_head = at.head / (of.q_heads / of.kv_heads);
   const int64_t row_index = (at.batch * of.q_heads + at.head) * of.q_rows + extent.q_first;
   const int keys = extent.keys, rows = extent.rows, rows_left = rows - at.first_row;
@@ -40,13 +39,13 @@ __global__ void __launch_bounds__(kSimtThreads, kAsked ? 1 : 2) backward_q_kerne
   float* const k_tile = dout_tile + Tile::kElements;
   float* const v_tile = k_tile + Tile::kElements;
   float* const ds_tile = v_tile + Tile::kElements;
-  load_simt<D>(q_tile, at.rows_of<const float>(a.q, at.head, extent.q_first + at.first_row), a.q.row, rows_left, of.d);
-  load_simt<D>(dout_tile, at.rows_of<const float>(a.dout, at.head, extent.q_first + at.first_row), a.dout.row, rows_left, of.d);
+  load_simt<D>(q_tile, at.queries<const float>(a.q, at.head, at.first_row), a.q.row, rows_left, of.d);
+  load_simt<D>(dout_tile, at.queries<const float>(a.dout, at.head, at.first_row), a.dout.row, rows_left, of.d);
 
   typename Tile::Rows dq = {};
   for (int key = first_key; key < last_key; key += Tile::kRows) {
-    load_simt<D>(k_tile, at.rows_of<const float>(a.k, kv_head, extent.k_first + key), a.k.row, keys - key, of.d);
-    load_simt<D>(v_tile, at.rows_of<const float>(a.v, kv_head, extent.k_first + key), a.v.row, keys - key, of.d);
+    load_simt<D>(k_tile, at.keys<const float>(a.k, kv_head, key), a.k.row, keys - key, of.d);
+    load_simt<D>(v_tile, at.keys<const float>(a.v, kv_head, key), a.v.row, keys - key, of.d);
     __syncthreads();
     typename Tile::Scores s, ds;
     dot_rows<D>(s, q_tile, k_tile);
@@ -81,17 +80,16 @@ __global__ void __launch_bounds__(kSimtThreads, kAsked ? 1 : 2) backward_q_kerne
     accumulate<D>(dq, ds_tile, k_tile);
     __syncthreads();  // all are done with K, V and ds
   }
-  store_simt<D>(at.rows_of<float>(a.dq, at.head, extent.q_first + at.first_row), a.dq.row, rows_left, of.d, dq, of.scale);
+  store_simt<D>(at.queries<float>(a.dq, at.head, at.first_row), a.dq.row, rows_left, of.d, dq, of.scale);
 }
 
 template <int D, bool kAsked>
 __global__ void __launch_bounds__(kSimtThreads, kAsked ? 1 : 2) backward_kv_kernel(const Backward a) {
   using Tile = SimtTile<D>;
   const Problem& of = a.problem;
-  const Place tile = place(longest_k<kAsked>(of), Tile::kRows, of.kv_heads, false);
-  const Extent extent = cuda::extent<kAsked>(of, tile.batch);
-  if (kAsked && tile.first_row >= extent.keys) return;
-  const Place at{tile.first_row, tile.head, extent.batch};
+  const Work at = work_on_keys<kAsked, Tile::kRows>(of);
+  const Extent& extent = at.extent;
+  if (kAsked && at.first_row >= extent.keys) return;
   const int keys_left = extent.keys - at.first_row, rows = extent.rows;
   const int first_row = extent.first_row(at.first_row) / Tile::kRows * Tile::kRows;
   const int end_row = extent.end_row(at.first_row + smaller(keys_left, Tile::kRows) - 1);
@@ -101,15 +99,15 @@ __global__ void __launch_bounds__(kSimtThreads, kAsked ? 1 : 2) backward_kv_kern
   float* const q_tile = v_tile + Tile::kElements;
   float* const dout_tile = q_tile + Tile::kElements;
   float* const square = dout_tile + Tile::kElements;
-  load_simt<D>(k_tile, at.rows_of<const float>(a.k, at.head, extent.k_first + at.first_row), a.k.row, keys_left, of.d);
-  load_simt<D>(v_tile, at.rows_of<const float>(a.v, at.head, extent.k_first + at.first_row), a.v.row, keys_left, of.d);
+  load_simt<D>(k_tile, at.keys<const float>(a.k, at.head, at.first_row), a.k.row, keys_left, of.d);
+  load_simt<D>(v_tile, at.keys<const float>(a.v, at.head, at.first_row), a.v.row, keys_left, of.d);
 
   typename Tile::Rows dk = {}, dv = {};
   for (int64_t head = at.head * group; head < (at.head + 1) * group; ++head) {
     const int64_t row_index = (at.batch * of.q_heads + head) * of.q_rows + extent.q_first;
     for (int first = first_row; first < end_row; first += Tile::kRows) {
-      load_simt<D>(q_tile, at.rows_of<const float>(a.q, head, extent.q_first + first), a.q.row, rows - first, of.d);
-      load_simt<D>(dout_tile, at.rows_of<const float>(a.dout, head, extent.q_first + first), a.dout.row, rows - first, of.d);
+      load_simt<D>(q_tile, at.queries<const float>(a.q, head, first), a.q.row, rows - first, of.d);
+      load_simt<D>(dout_tile, at.queries<const float>(a.dout, head, first), a.dout.row, rows - first, of.d);
       __syncthreads();
       typename Tile::Scores p, ds;  // transposed: rows are keys, columns queries
       dot_rows<D>(p, k_tile, q_tile);
@@ -151,8 +149,8 @@ __global__ void __launch_bounds__(kSimtThreads, kAsked ? 1 : 2) backward_kv_kern
       __syncthreads();  // all are done with Q, dO and ds
     }
   }
-  store_simt<D>(at.rows_of<float>(a.dk, at.head, extent.k_first + at.first_row), a.dk.row, keys_left, of.d, dk, of.scale);
-  store_simt<D>(at.rows_of<float>(a.dv, at.head, extent.k_first + at.first_row), a.dv.row, keys_left, of.d, dv, 1.0f);
+  store_simt<D>(at.keys<float>(a.dk, at.head, at.first_row), a.dk.row, keys_left, of.d, dk, of.scale);
+  store_simt<D>(at.keys<float>(a.dv, at.head, at.first_row), a.dv.row, keys_left, of.d, dv, 1.0f);
 }
 
 template <int D, bool kAsked>

@@ -18,10 +18,9 @@ template <int D, bool kAsked>
 __global__ void __launch_bounds__(kSimtThreads, 2) forward_kernel(const Forward a) {
   using Tile = SimtTile<D>;
   const Problem& of = a.problem;
-  const Place tile = place(longest_q<kAsked>(of), Tile::kRows, of.q_heads, of.causal);
-  const Extent extent = cuda::extent<kAsked>(of, tile.batch);
-  if (kAsked && tile.first_row >= extent.rows) return;
-  const Place at{tile.first_row, tile.head, extent.batch};
+  const Work at = work_on_rows<kAsked, Tile::kRows>(of);
+  const Extent& extent = at.extent;
+  if (kAsked && at.first_row >= extent.rows) return;
   const int64_t kv_head = at.head / (of.q_heads / of.kv_heads);
   const int keys = extent.keys, rows_left = smaller(extent.rows - at.first_row, Tile::kRows);
   const int first_key = extent.first_key(at.first_row) / Tile::kRows * Tile::kRows;
@@ -29,19 +28,19 @@ __global__ void __launch_bounds__(kSimtThreads, 2) forward_kernel(const Forward 
   float* const q_tile = reinterpret_cast<float*>(shared_memory());
   float* const kv_tile = q_tile + Tile::kElements;
   float* const p_tile = kv_tile + Tile::kElements;
-  load_simt<D>(q_tile, at.rows_of<const float>(a.q, at.head, extent.q_first + at.first_row), a.q.row, rows_left, of.d);
+  load_simt<D>(q_tile, at.queries<const float>(a.q, at.head, at.first_row), a.q.row, rows_left, of.d);
 
   typename Tile::Rows acc = {};
   float largest[Tile::kSide], sum[Tile::kSide] = {};
 #pragma unroll
   for (int i = 0; i < Tile::kSide; ++i) largest[i] = -kInfinity;
   for (int key = first_key; key < last_key; key += Tile::kRows) {
-    load_simt<D>(kv_tile, at.rows_of<const float>(a.k, kv_head, extent.k_first + key), a.k.row, keys - key, of.d);
+    load_simt<D>(kv_tile, at.keys<const float>(a.k, kv_head, key), a.k.row, keys - key, of.d);
     __syncthreads();
     typename Tile::Scores s;
     dot_rows<D>(s, q_tile, kv_tile);
     __syncthreads();  // all are done with K
-    load_simt<D>(kv_tile, at.rows_of<const float>(a.v, kv_head, extent.k_first + key), a.v.row, keys - key, of.d);
+    load_simt<D>(kv_tile, at.keys<const float>(a.v, kv_head, key), a.v.row, keys - key, of.d);
     const auto pair = [&](int i, int j) { return Pair{at.first_row + thread_y() + 16 * i, key + thread_x() + 16 * j}; };
     if constexpr (kAsked) Scores<float>(of, extent, at.head).shape(s, pair, [](int, int, float) {});
 #pragma unroll
@@ -85,7 +84,7 @@ __global__ void __launch_bounds__(kSimtThreads, 2) forward_kernel(const Forward 
     for (int c = 0; c < Tile::kColumns; ++c) acc[i][c] = total == 0.0f ? 0.0f : acc[i][c] / total;
   }
   const float factor = kAsked ? of.options.dropout.rescale : 1.0f;
-  store_simt<D>(at.rows_of<float>(a.out, at.head, extent.q_first + at.first_row), a.out.row, rows_left, of.d, acc, factor);
+  store_simt<D>(at.queries<float>(a.out, at.head, at.first_row), a.out.row, rows_left, of.d, acc, factor);
 }
 
 template <int D, bool kAsked>

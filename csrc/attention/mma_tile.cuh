@@ -87,6 +87,16 @@ __device__ __forceinline__ void multiply_accumulators(float (&acc)[M][W][4], con
   }
 }
 
+// Of element i of tile n of a warp's accumulators from a row and a key on; with keys for rows, from a key and a row.
+__device__ __forceinline__ Pair element(int first_row, int first_key, int n, int i) {
+  const int lane = threadIdx.x % 32;
+  return {first_row + i / 2 * 8 + lane / 4, first_key + n * 8 + lane % 4 * 2 + i % 2};
+}
+__device__ __forceinline__ Pair transposed(int first_key, int first_row, int n, int i) {
+  const Pair other = element(first_key, first_row, n, i);
+  return {other.key, other.row};
+}
+
 // Scores (16 x 8·N) of keys that a row may not see become -inf.
 template <int N>
 __device__ __forceinline__ void mask(float (&s)[N][4], int first_row, int first_key, int keys, bool causal) {

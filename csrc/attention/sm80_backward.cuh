@@ -71,10 +71,9 @@ __global__ void __launch_bounds__(128) backward_q_sm80(const Backward a) {
   using Tile = BackwardTile<D, kAsked>;
   constexpr int kOwned = Tile::kOwned, kOther = Tile::kOther, kN = kOther / 8;
   const Problem& of = a.problem;
-  const Place tile = place(longest_q<kAsked>(of), kOwned, of.q_heads, of.causal);
-  const Extent extent = cuda::extent<kAsked>(of, tile.batch);
-  if (kAsked && tile.first_row >= extent.rows) return;
-  const Place at{tile.first_row, tile.head, extent.batch};
+  const Work at = work_on_rows<kAsked, kOwned>(of);
+  const Extent& extent = at.extent;
+  if (kAsked && at.first_row >= extent.rows) return;
   const int64_t kv_head = at.head / (of.q_heads / of.kv_heads);
   const int64_t row_index = (at.batch * of.q_heads + at.head) * of.q_rows + extent.q_first;
   const int keys = extent.keys, rows = extent.rows, rows_left = rows - at.first_row;
@@ -87,12 +86,12 @@ __global__ void __launch_bounds__(128) backward_q_sm80(const Backward a) {
   T* const q_tile = reinterpret_cast<T*>(shared_memory());
   T* const dout_tile = q_tile + kOwned * kPitch<D>;
   T* const stages = dout_tile + kOwned * kPitch<D>;
-  const auto query_rows = [&](const View& view) { return at.rows_of<const T>(view, at.head, extent.q_first + at.first_row); };
+  const auto query_rows = [&](const View& view) { return at.queries<const T>(view, at.head, at.first_row); };
   load_tile<kOwned, D, 128>(q_tile, query_rows(a.q), a.q.row, rows_left, of.d);
   load_tile<kOwned, D, 128>(dout_tile, query_rows(a.dout), a.dout.row, rows_left, of.d);
   const auto load = [&](int step, int stage) {
     const int key = begin + step * kOther;
-    const auto key_rows = [&](const View& view) { return at.rows_of<const T>(view, kv_head, extent.k_first + key); };
+    const auto key_rows = [&](const View& view) { return at.keys<const T>(view, kv_head, key); };
     T* const stage_tile = stages + stage * Tile::kStageElements;
     load_tile<kOther, D, 128>(stage_tile, key_rows(a.k), a.k.row, keys - key, of.d);
     load_tile<kOther, D, 128>(stage_tile + kOther * kPitch<D>, key_rows(a.v), a.v.row, keys - key, of.d);
@@ -129,7 +128,7 @@ __global__ void __launch_bounds__(128) backward_q_sm80(const Backward a) {
     multiply_accumulators<D>(dq, s, k_tile);
   });
   const float factor[1][2] = {{of.scale, of.scale}};
-  store_rows(at.rows_of<T>(a.dq, at.head, extent.q_first + first_row), a.dq.row, rows_left - warp_row, of.d, dq, factor);
+  store_rows(at.queries<T>(a.dq, at.head, first_row), a.dq.row, rows_left - warp_row, of.d, dq, factor);
 }
 
 // dk and dv of 64 key rows, summed over the queries of every query head that reads them.
@@ -139,10 +138,9 @@ __global__ void __launch_bounds__(128 * BackwardTile<D, kAsked>::kSplit) backwar
   constexpr int kOwned = Tile::kOwned, kOther = Tile::kOther, kN = kOther / 8, kThreads = 128 * Tile::kSplit;
   constexpr int kColumns = D / Tile::kSplit;
   const Problem& of = a.problem;
-  const Place tile = place(longest_k<kAsked>(of), kOwned, of.kv_heads, false);
-  const Extent extent = cuda::extent<kAsked>(of, tile.batch);
-  if (kAsked && tile.first_row >= extent.keys) return;
-  const Place at{tile.first_row, tile.head, extent.batch};
+  const Work at = work_on_keys<kAsked, kOwned>(of);
+  const Extent& extent = at.extent;
+  if (kAsked && at.first_row >= extent.keys) return;
   const int rows = extent.rows, keys_left = extent.keys - at.first_row;
   const int group = static_cast<int>(of.q_heads / of.kv_heads);
   const int begin = extent.first_row(at.first_row) / kOther * kOther;
@@ -157,13 +155,13 @@ __global__ void __launch_bounds__(128 * BackwardTile<D, kAsked>::kSplit) backwar
   T* const k_tile = reinterpret_cast<T*>(shared_memory());
   T* const v_tile = k_tile + kOwned * kPitch<D>;
   T* const stages = v_tile + kOwned * kPitch<D>;
-  const auto key_rows = [&](const View& view) { return at.rows_of<const T>(view, at.head, extent.k_first + at.first_row); };
+  const auto key_rows = [&](const View& view) { return at.keys<const T>(view, at.head, at.first_row); };
   load_tile<kOwned, D, kThreads>(k_tile, key_rows(a.k), a.k.row, keys_left, of.d);
   load_tile<kOwned, D, kThreads>(v_tile, key_rows(a.v), a.v.row, keys_left, of.d);
   const auto load = [&](int step, int stage) {
     const int64_t head = at.head * group + step / steps;
     const int row = begin + step % steps * kOther;
-    const auto query_rows = [&](const View& view) { return at.rows_of<const T>(view, head, extent.q_first + row); };
+    const auto query_rows = [&](const View& view) { return at.queries<const T>(view, head, row); };
     T* const stage_tile = stages + stage * Tile::kStageElements;
     load_tile<kOther, D, kThreads>(stage_tile, query_rows(a.q), a.q.row, rows - row, of.d);
     load_tile<kOther, D, kThreads>(stage_tile + kOther * kPitch<D>, query_rows(a.dout), a.dout.row, rows - row, of.d);
@@ -208,7 +206,7 @@ __global__ void __launch_bounds__(128 * BackwardTile<D, kAsked>::kSplit) backwar
     multiply_accumulators<D>(dk, ds, q_tile + column);
   });
   const float scales[1][2] = {{of.scale, of.scale}}, ones[1][2] = {{1.0f, 1.0f}};
-  const auto results = [&](const View& view) { return at.rows_of<T>(view, at.head, extent.k_first + first_key) + column; };
+  const auto results = [&](const View& view) { return at.keys<T>(view, at.head, first_key) + column; };
   store_rows(results(a.dk), a.dk.row, keys_left - warp_row, of.d - column, dk, scales);
   store_rows(results(a.dv), a.dv.row, keys_left - warp_row, of.d - column, dv, ones);
 }

@@ -71,10 +71,9 @@ __global__ void __launch_bounds__(ForwardTile<D, kAsked>::kThreads) forward_sm80
   using Tile = ForwardTile<D, kAsked>;
   constexpr int kM = Tile::kM, kKeys = Tile::kKeys, kThreads = Tile::kThreads;
   const Problem& of = a.problem;
-  const Place tile = place(longest_q<kAsked>(of), Tile::kRows, of.q_heads, of.causal);
-  const Extent extent = cuda::extent<kAsked>(of, tile.batch);
-  if (kAsked && tile.first_row >= extent.rows) return;
-  const Place at{tile.first_row, tile.head, extent.batch};
+  const Work at = work_on_rows<kAsked, Tile::kRows>(of);
+  const Extent& extent = at.extent;
+  if (kAsked && at.first_row >= extent.rows) return;
   const int64_t kv_head = at.head / (of.q_heads / of.kv_heads);
   const int keys = extent.keys, rows_left = smaller(extent.rows - at.first_row, Tile::kRows);
   const int first_key = extent.first_key(at.first_row) / kKeys * kKeys, last_key = extent.end_key(at.first_row + rows_left - 1);
@@ -84,10 +83,10 @@ __global__ void __launch_bounds__(ForwardTile<D, kAsked>::kThreads) forward_sm80
   T* const k_tile = q_tile + Tile::kRows * kPitch<D>;
   T* const v_tile = k_tile + kKeys * kPitch<D>;
   const auto load_keys = [&](T* tile, const View& view, int key) {
-    load_tile<kKeys, D, kThreads>(tile, at.rows_of<const T>(view, kv_head, extent.k_first + key), view.row, keys - key, of.d);
+    load_tile<kKeys, D, kThreads>(tile, at.keys<const T>(view, kv_head, key), view.row, keys - key, of.d);
     copy_async_commit();
   };
-  const T* const q_rows = at.rows_of<const T>(a.q, at.head, extent.q_first + at.first_row);
+  const T* const q_rows = at.queries<const T>(a.q, at.head, at.first_row);
   load_tile<Tile::kRows, D, kThreads>(q_tile, q_rows, a.q.row, rows_left, of.d);
   if (first_key < last_key) load_keys(k_tile, a.k, first_key);
 
@@ -145,7 +144,7 @@ __global__ void __launch_bounds__(ForwardTile<D, kAsked>::kThreads) forward_sm80
       sum[m][half] = total == 0.0f ? 0.0f : rescale / total;
     }
   }
-  T* const out = at.rows_of<T>(a.out, at.head, extent.q_first + at.first_row + warp_row);
+  T* const out = at.queries<T>(a.out, at.head, at.first_row + warp_row);
   store_rows(out, a.out.row, rows_left - warp_row, of.d, acc, sum);
 }
 

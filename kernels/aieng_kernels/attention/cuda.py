@@ -26,8 +26,8 @@ DTYPE_NAMES = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float
 
 @implementation("attention", "cuda_sm80", device="cuda", requires=("cuda", "sm_80"), dtypes=("bfloat16", "float16"), priority=15)
 class CudaSm80:
-    """FlashAttention-2 on ``mma.sync`` and ``cp.async``, D a multiple of 8 up to 256; right on an H200, where of the options only
-    the scale and top-left causal have run."""
+    """FlashAttention-2 on ``mma.sync`` and ``cp.async``, D a multiple of 8 up to 256; right on an H200 before it took options, of
+    which only the scale and top-left causal have run there."""
 
     @staticmethod
     def supports(q: Tensor, k: Tensor, v: Tensor, o: Options) -> str | None:

@@ -11,6 +11,7 @@ from aieng_kernels._philox import halves, philox4x32_10
 from aieng_kernels.attention import cuda
 from aieng_kernels.attention.options import Options
 from cuda_attention_cases import Shape, hold, made
+from option_cases import ADDED_MASKS, BOOL_MASKS, MASK_SHAPE, WINDOWS, mask_amid_others
 from torch import Tensor
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
@@ -32,20 +33,6 @@ def ask(kernel: Kernel, dtype: torch.dtype, b: int, s: int, t: int, d: int = 32,
     return hold(kernel, q, k, v, dout, Options(**{"scale": d**-0.5} | asked))
 
 
-WINDOWS = [
-    (140, 270, 20, 9),  # blocks of keys that no row of a block sees lie before and after those that are seen
-    (130, 140, 1, 1),  # the last row and the last key that are seen are the first of a block
-    (70, 150, 5, 0),
-    (150, 70, 0, 0),
-    (150, 70, 17, 30),
-    (130, 130, 80, -1),
-    (70, 150, -1, 3),
-    (1, 40, 2, 1),
-    (150, 70, -1, 0),
-    (70, 150, 2**40, 2**40),
-]
-
-
 @each_kernel
 @pytest.mark.parametrize("bottom_right", [False, True], ids=["top-left", "bottom-right"])
 @pytest.mark.parametrize(("s", "t", "left", "right"), WINDOWS, ids=str)
@@ -53,29 +40,12 @@ def test_windows(kernel: Kernel, dtype: torch.dtype, s: int, t: int, left: int, 
     ask(kernel, dtype, 1, s, t, left=left, right=right, bottom_right=bottom_right)
 
 
-MASKS = {
-    "bool": lambda g: torch.rand(2, 2, 35, 70, generator=g) < 0.6,
-    "bool of keys": lambda g: torch.rand(2, 1, 1, 70, generator=g) < 0.6,
-    "bool of queries": lambda g: torch.rand(1, 2, 35, 1, generator=g) < 0.6,
-    "added": lambda g: 2 * torch.randn(2, 2, 35, 70, generator=g),
-    "added to all alike": lambda g: 2 * torch.randn(35, 70, generator=g),
-    "added to rows": lambda g: torch.randn(1, 2, 35, 1, generator=g),
-    "added and -inf": lambda g: torch.where(torch.rand(2, 35, 70, generator=g) < 0.3, -torch.inf, torch.randn(70, generator=g)),
-    "lowest": lambda g: torch.where(torch.rand(35, 70, generator=g) < 0.3, torch.finfo(torch.float16).min, 0.0),
-}
-
-
 @each_kernel
 @pytest.mark.parametrize("same", [True, False], ids=["of q's dtype", "float32"])
-@pytest.mark.parametrize("name", MASKS)
-def test_masks(kernel: Kernel, dtype: torch.dtype, name: str, same: bool) -> None:
-    """Amid NaN, or true, where reading beyond the mask would show."""
-    mask = MASKS[name](torch.Generator().manual_seed(3))
-    mask = mask.to(dtype) if same and mask.dtype is not torch.bool else mask
-    whole = torch.ones(*(n + 2 if n > 1 else 1 for n in mask.shape), dtype=mask.dtype)
-    whole = whole if mask.dtype is torch.bool else whole.fill_(math.nan)
-    inside = whole[tuple(slice(1, n + 1) if n > 1 else slice(None) for n in mask.shape)]
-    ask(kernel, dtype, 2, 35, 70, mask=inside.copy_(mask).expand(2, 2, 35, 70))
+@pytest.mark.parametrize("kind", [*BOOL_MASKS, *ADDED_MASKS])
+def test_masks(kernel: Kernel, dtype: torch.dtype, kind: str, same: bool) -> None:
+    b, _, s, t = MASK_SHAPE
+    ask(kernel, dtype, b, s, t, mask=mask_amid_others(kind, dtype if same else torch.float32))
 
 
 @each_kernel

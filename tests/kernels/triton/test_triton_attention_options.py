@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from triton_cases import BOOL_MASKS, MASKS, WINDOWS
+from option_cases import ADDED_MASKS, BOOL_MASKS, WINDOWS
 
 Interpreted = Callable[..., None]
 CHECKS = "triton_option_checks"
@@ -25,7 +25,7 @@ def test_bool_masks(interpreted: Interpreted, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "same"), [("float32", True), ("float16", True), ("float16", False)])
-@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("kind", ADDED_MASKS)
 def test_added_masks(interpreted: Interpreted, kind: str, dtype: str, same: bool) -> None:
     interpreted(f"{CHECKS}:check_mask", kind, dtype, same)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from aieng_kernels._requirements import missing
-from triton_cases import ATTENTION_ON_A_GPU, BOOL_MASKS, COUNTS, MASKS, SEEDS, WINDOWS
+from option_cases import ADDED_MASKS, BOOL_MASKS, WINDOWS
+from triton_cases import ATTENTION_ON_A_GPU, COUNTS, SEEDS
 from triton_processes import call
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(missing("triton") is not None, reason=str(missing("triton")))]
@@ -32,9 +33,9 @@ def test_window(window: tuple[int, ...], bottom_right: bool, dtype: str) -> None
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("same", [False, True], ids=["float32", "of q's dtype"])
-@pytest.mark.parametrize("kind", [*BOOL_MASKS, *MASKS])
+@pytest.mark.parametrize("kind", [*BOOL_MASKS, *ADDED_MASKS])
 def test_mask(kind: str, same: bool, dtype: str) -> None:
-    call("triton_option_checks:check_mask", kind, dtype, same and kind in MASKS, "cuda")
+    call("triton_option_checks:check_mask", kind, dtype, same and kind in ADDED_MASKS, "cuda")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

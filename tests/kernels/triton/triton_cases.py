@@ -25,20 +25,3 @@ ATTENTION_ON_A_GPU = [
 COUNTS = [1, 3, 1023, 1024, 1025, 5002]
 SEEDS = [(0, 0), (1, 0), (0xDEADBEEF, 0xFFFFFFFF), (2**63 - 1, 2**63 - 1), (0x1_0000_0001, 0xF_8000_0000)]
 NO_BFLOAT16 = "Triton's interpreter (3.6) computes bfloat16 wrongly, on its raw bits; it is compiled, and runs on a GPU"
-
-# (S, T, left, right): blocks that no row sees lie before and after those that are seen, in the first
-WINDOWS = [
-    (140, 270, 20, 9),
-    (70, 150, 5, 0),
-    (150, 70, 0, 0),
-    (70, 150, 17, 30),
-    (150, 70, 17, 30),
-    (130, 130, 80, -1),
-    (70, 150, -1, 3),
-    (150, 70, 3, 90),
-    (1, 40, 2, 1),
-    (150, 70, -1, 0),
-    (70, 150, 2**40, 2**40),
-]
-BOOL_MASKS = ["bool", "bool of keys", "bool of queries"]
-MASKS = ["added", "added to all alike", "added to rows", "added and -inf", "lowest"]

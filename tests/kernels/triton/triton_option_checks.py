@@ -12,6 +12,7 @@ from aieng_kernels._philox import MASK, halves, philox4x32_10
 from aieng_kernels.attention.options import Options
 from aieng_kernels.attention.triton_configs import KERNELS, OPTIONS, tuned
 from aieng_kernels.attention.triton_options import kept, tanh
+from option_cases import MASK_SHAPE, mask_amid_others
 from torch import Tensor
 from triton_attention_checks import compare, inputs, run
 from triton_guards import amid_nan
@@ -34,25 +35,9 @@ def check_window(S: int, T: int, left: int, right: int, bottom_right: bool, dtyp
 
 
 def check_mask(kind: str, dtype: str, same: bool = False, device: str = "cpu") -> None:
-    """Masks of every kind of stride, amid NaN or true, where reading beyond the mask would show; ``same``: of q's dtype."""
-    B, Hq, S, T = 2, 2, 35, 70
-    g = torch.Generator().manual_seed(3)
-    mask = {
-        "bool": lambda: torch.rand(B, Hq, S, T, generator=g) < 0.6,
-        "bool of keys": lambda: torch.rand(B, 1, 1, T, generator=g) < 0.6,
-        "bool of queries": lambda: torch.rand(1, Hq, S, 1, generator=g) < 0.6,
-        "added": lambda: 2 * torch.randn(B, Hq, S, T, generator=g),
-        "added to all alike": lambda: 2 * torch.randn(S, T, generator=g),
-        "added to rows": lambda: torch.randn(1, Hq, S, 1, generator=g),
-        "added and -inf": lambda: torch.where(torch.rand(Hq, S, T, generator=g) < 0.3, -torch.inf, torch.randn(T, generator=g)),
-        "lowest": lambda: torch.where(torch.rand(S, T, generator=g) < 0.3, torch.finfo(torch.float16).min, 0.0),
-    }[kind]()
-    if same:
-        mask = mask.to(getattr(torch, dtype))
-    whole = torch.ones(*(n + 2 if n > 1 else 1 for n in mask.shape), dtype=mask.dtype)
-    whole = whole if mask.dtype is torch.bool else whole.fill_(math.nan)
-    inside = whole[tuple(slice(1, n + 1) if n > 1 else slice(None) for n in mask.shape)]
-    hold((B, Hq, 1, S, T, 32), dtype, device, mask=inside.copy_(mask).to(device).expand(B, Hq, S, T))
+    """``same``: of q's dtype."""
+    mask = mask_amid_others(kind, getattr(torch, dtype) if same else torch.float32, device)
+    hold((*MASK_SHAPE[:2], 1, *MASK_SHAPE[2:], 32), dtype, device, mask=mask)
 
 
 def check_hidden(added: bool, dtype: str, device: str = "cpu") -> None:
